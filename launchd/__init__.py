@@ -1,0 +1,1 @@
+"""Templates of the launchd property lists, shipped as package data."""

@@ -1,0 +1,1 @@
+"""The pure core: evidence, findings, diagnosis, plan, adjustment; checkpoint verification and choice."""

@@ -1,0 +1,1 @@
+"""Checkpoints: manifest, verification, choice of the last good."""

@@ -1,0 +1,1 @@
+"""The `stoker` command, one verb a file."""

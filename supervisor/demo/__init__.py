@@ -1,0 +1,1 @@
+"""A tiny model and data, and the demonstration run with injected faults."""

@@ -1,0 +1,1 @@
+"""How runs are shown to people: terminal tables and explanations."""

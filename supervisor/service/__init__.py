@@ -1,0 +1,1 @@
+"""Stoker as a launchd or systemd service: one ServiceSpec, two renderers."""

@@ -1,0 +1,1 @@
+"""The SQLite store: schema, writes, read models. The one truth for state."""

@@ -1,0 +1,1 @@
+"""The code that runs inside the trainer process: the only room with mlx."""

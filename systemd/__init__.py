@@ -1,0 +1,1 @@
+"""Templates of the systemd units, shipped as package data."""
