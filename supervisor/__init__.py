@@ -1,1 +1,1 @@
-"""The imperative shell: daemon, shim, trainer process, store, services, command line, reports. It may touch everything."""
+"""The imperative shell: daemon, shim, trainer process, store, services, command line. It may touch everything."""

@@ -1,0 +1,57 @@
+"""The `stoker` command: the verbs, the home folder, and errors as people read them."""
+
+import sqlite3
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stoker.supervisor.cli import verbs
+from stoker.supervisor.errors import StokerError
+from stoker.supervisor.paths import Home, default_home
+
+app = typer.Typer(
+    help="Keeps MLX fine-tuning running: supervises mlx-lm, diagnoses crashes, resumes exactly.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"stoker {version('stoker')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _home(
+    ctx: typer.Context,
+    home: Annotated[Path | None, typer.Option(help="Stoker's home folder. Default: $STOKER_HOME.", metavar="DIR")] = None,
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    ctx.obj = Home(home.expanduser().absolute() if home else default_home())
+
+
+for _panel, _functions in verbs.PANELS.items():
+    for _function in _functions:
+        app.command(rich_help_panel=_panel)(_function)
+
+
+def main() -> None:
+    """Run the command line; errors become one sentence, a hint and an exit code."""
+    try:
+        app()
+    except StokerError as error:
+        print(f"stoker: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except sqlite3.Error as error:
+        print(f"stoker: the store cannot be read: {error}\n  stoker doctor says more", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away: nothing is wrong
+        sys.exit(1)

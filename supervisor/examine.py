@@ -1,0 +1,246 @@
+"""Look at an ended attempt: evidence → diagnosis → checkpoints → plan. Runs beside the daemon's loop: it reads files only.
+
+Nothing is moved or written here; the daemon performs what the outcome says.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stoker.profiles.trainer_rows import TrainerRow
+from stoker.recovery.checkpoint.choose import Choice, candidates, choose, eligible
+from stoker.recovery.diagnose import Diagnosis, diagnose
+from stoker.recovery.evidence import Evidence, Fault, Report
+from stoker.recovery.plan import plan
+from stoker.recovery.policy import Policies
+from stoker.recovery.rules import RuleSet
+from stoker.recovery.situation import Adjustment, Current, PastAttempt, Plan, Situation
+from stoker.supervisor.ending import Ending, Success, judge, read_ending, read_log
+from stoker.supervisor.paths import RunPaths
+from stoker.supervisor.verified import Verified
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An ended attempt and what is known of its run.
+
+    Attributes:
+        paths: of the run.
+        n: the attempt.
+        from_iteration: iterations that were complete when it started.
+        config: the configuration in effect.
+        iters: iterations asked for; None for trainers that have none.
+        trainer: the row of its trainer.
+        capabilities: what may be adjusted, and `resume`.
+        history: earlier attempts since budgets were cleared, oldest first.
+        starts: attempt -> iteration it started from, all attempts.
+        micro_batch, lr_factor: adjustments in effect.
+        lossy, start_over: what the job allows.
+        stop: what a person asked for while it ran: paused, cancelled; None = nobody asked.
+        host: host events during the attempt: rebooted.
+        launched: False when the daemon died before the shim was started.
+        rules, policies: with the job's own ones.
+        jitter: a fraction that spreads delays.
+    """
+
+    paths: RunPaths
+    n: int
+    from_iteration: int
+    config: Mapping[str, Any]
+    iters: int | None
+    trainer: TrainerRow
+    capabilities: frozenset[str]
+    history: tuple[PastAttempt, ...]
+    starts: Mapping[int, int]
+    micro_batch: int | None
+    lr_factor: float
+    lossy: str
+    start_over: str
+    stop: str | None
+    host: tuple[str, ...]
+    launched: bool
+    rules: RuleSet | None
+    policies: Policies | None
+    jitter: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the daemon has to record and to do.
+
+    Attributes:
+        case: what was looked at.
+        ending: exit status and progress.
+        success: the verdict by evidence.
+        diagnosis: why it ended; None after a success or a stop that a person asked for.
+        plan: what to do; None likewise.
+        choice: the checkpoint to go on from and those that failed verification.
+        best: iteration of the newest good checkpoint that this attempt committed.
+    """
+
+    case: Case
+    ending: Ending
+    success: Success
+    diagnosis: Diagnosis | None = None
+    plan: Plan | None = None
+    choice: Choice = field(default_factory=lambda: Choice(None, ()))
+    best: int | None = None
+
+    @property
+    def adjustment(self) -> Adjustment | None:
+        """The one change of configuration that the plan makes."""
+        return self.plan.adjustment if self.plan else None
+
+
+def examine(case: Case, verified: Verified) -> Outcome:
+    """Return the outcome of an ended attempt."""
+    ending = read_ending(case.paths.attempt(case.n))
+    if not case.launched and case.stop is None:
+        return Outcome(case, ending, Success(reached=False), *_never_started(case))
+    success = judge(ending, case.trainer.success, case.iters) if case.launched else Success(reached=False)
+    if success.reached:
+        return Outcome(case, ending, success)
+    if case.stop is not None and not ending.last("fault"):
+        return Outcome(case, ending, success)
+    diagnosis = diagnose(_evidence(case, ending, success), case.rules)
+    choice = choose(
+        candidates(case.paths.checkpoints), case.starts, verified.verdict, before=diagnosis.onset
+    )
+    good = _good(case, choice)
+    best = max((i for i, (attempt, _) in good.items() if attempt == case.n), default=None)
+    situation = Situation(
+        diagnosis=diagnosis,
+        attempt=case.n,
+        history=(*case.history, _this(case, ending, diagnosis, best)),
+        current=_current(case, ending),
+        good=tuple(sorted(good, reverse=True)),
+        lossy=case.lossy,  # type: ignore[arg-type]  # checked by the job's schema
+        start_over=case.start_over,  # type: ignore[arg-type]  # likewise
+        lost_seconds_if_restarted=_seconds_so_far(case, ending),
+        capabilities=case.capabilities,
+        names={iteration: name for iteration, (_, name) in good.items()},
+        jitter=case.jitter,
+    )
+    return Outcome(case, ending, success, diagnosis, plan(situation, case.policies), choice, best)
+
+
+def _never_started(case: Case) -> tuple[Diagnosis, Plan]:
+    """The daemon died after it recorded the attempt and before anything was started: nothing happened, nothing counts."""
+    text = "the daemon ended before the trainer was started"
+    diagnosis = Diagnosis(
+        cause="interrupted", confidence=1.0, findings=(), retryable="yes", advice="nothing to do", onset=None,
+        fingerprint="", simulated=False,
+    )  # fmt: skip
+    again = Plan(
+        action="resume", target=case.from_iteration, adjustment=None, delay_s=0.0, counted=False,
+        row="interrupted/never-started", reason=text, release=None, numbers={},
+    )  # fmt: skip
+    return diagnosis, again
+
+
+def _good(case: Case, choice: Choice) -> dict[int, tuple[int, str]]:
+    """Return iteration -> (attempt, name) of the checkpoints from the chosen one down.
+
+    Older ones are not read in full now; each is verified before it is used.
+    """
+    if choice.chosen is None:
+        return {}
+    found = candidates(case.paths.checkpoints)
+    return {
+        c.iteration: (c.attempt, c.name)
+        for c in reversed(found)
+        if eligible(c, case.starts) and c.iteration <= choice.chosen.iteration
+    }
+
+
+def _evidence(case: Case, ending: Ending, success: Success) -> Evidence:
+    fault = ending.last("fault")
+    attempt = case.paths.attempt(case.n)
+    return Evidence(
+        log=read_log(attempt.log),
+        log_name=str(attempt.log),
+        exit_code=ending.code,
+        signal=ending.signal,
+        running=False,
+        phase=ending.phase,
+        iteration=ending.iteration,
+        iters=case.iters,
+        reports=_reports(ending),
+        fault=_fault(fault) if fault else None,
+        host=case.host,
+        stop_requested=case.stop is not None,
+        success=success.reached if ending.known else None,
+        config=case.config,
+    )
+
+
+def _reports(ending: Ending) -> tuple[Report, ...]:
+    return tuple(
+        Report(
+            iteration=int(row.get("iteration") or 0),
+            train_loss=_number(row.get("train_loss")),
+            val_loss=_number(row.get("val_loss")),
+            learning_rate=_number(row.get("learning_rate")),
+            tokens_per_second=_number(row.get("tokens_per_second")),
+            peak_memory=_number(row.get("peak_memory")),
+            line=None,
+        )
+        for row in ending.rows
+        if row.get("kind") in {"train", "val"}
+    )
+
+
+def _fault(row: Mapping[str, Any]) -> Fault:
+    last = row.get("last_finite") or {}
+    return Fault(
+        cause=str(row.get("cause")),
+        iteration=row.get("iteration"),
+        what=str(row.get("what")),
+        last_finite_iteration=last.get("iteration"),
+        simulated=bool(row.get("simulated")),
+    )
+
+
+def _number(value: Any) -> float | None:
+    """Return a number of a metrics row; `nan` and `inf` stand there as strings, since JSON has neither."""
+    return None if value is None else float(value)
+
+
+def _current(case: Case, ending: Ending) -> Current:
+    accumulation = int(case.config.get("grad_accumulation_steps") or 1)
+    report = ending.last("train")
+    rate = _number(report.get("learning_rate")) if report else None
+    if rate is None and isinstance(case.config.get("learning_rate"), (int, float)):
+        rate = float(case.config["learning_rate"]) * case.lr_factor
+    return Current(
+        batch_size=int(case.config.get("batch_size") or 1),
+        micro_batch=case.micro_batch,
+        grad_checkpoint=bool(case.config.get("grad_checkpoint")),
+        max_seq_length=int(case.config.get("max_seq_length") or 0),
+        lr_factor=case.lr_factor,
+        learning_rate=rate,
+        step=ending.iteration // accumulation,
+        grad_accumulation_steps=accumulation,
+    )
+
+
+def _this(case: Case, ending: Ending, diagnosis: Diagnosis, best: int | None) -> PastAttempt:
+    return PastAttempt(
+        n=case.n,
+        cause=diagnosis.cause,
+        fingerprint=diagnosis.fingerprint,
+        from_iteration=case.from_iteration,
+        last_iteration=max(ending.iteration, case.from_iteration),
+        best_checkpoint=best,
+        plan=None,
+        counted=True,
+        onset=diagnosis.onset,
+    )
+
+
+def _seconds_so_far(case: Case, ending: Ending) -> float | None:
+    """Return the training time that starting over would lose, from this attempt's own speed."""
+    done = ending.iteration - case.from_iteration
+    if done <= 0:
+        return None if ending.iteration else 0.0
+    return ending.train_seconds / done * ending.iteration

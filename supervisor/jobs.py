@@ -1,0 +1,227 @@
+"""Admission: a job file becomes a run, or an answer that says all that is wrong with it.
+
+The order of the claim survives any crash: the run's folder and admission.json, then the file itself moves in, both
+folders are flushed, then the row. What has a folder but no row is admitted again at start-up (`unfinished`).
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from stoker.profiles.job import Job, Problem
+from stoker.profiles.resolve import checkpoint_keep
+from stoker.profiles.schema import StokerKeys
+from stoker.profiles.yaml_positions import parse
+from stoker.supervisor.clock import Clock
+from stoker.supervisor.files import read_json, rename_durable, sync_folder, write_atomic, write_json
+from stoker.supervisor.paths import Home, RunPaths
+from stoker.supervisor.preflight import Appraisal, Surroundings, appraise
+from stoker.supervisor.states import ENDED, State
+from stoker.supervisor.store.write import Store
+
+_SLUG = re.compile(r"[^a-z0-9]+")
+_ADMISSION = "admission.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A job file and where it comes from.
+
+    Attributes:
+        data: its bytes.
+        file: how the person calls it.
+        base_dir: where relative paths start; None for a plain drop.
+        source: a name that a repeated claim of the same submission has again; None: always a new run.
+        path: the dropped file, which moves into the run's folder; None: the data is written there.
+    """
+
+    data: bytes
+    file: str
+    base_dir: Path | None
+    source: str | None = None
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer to a submission."""
+
+    run_id: str | None
+    errors: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the shape of `submit --json`."""
+        return {
+            "run_id": self.run_id,
+            "accepted": self.run_id is not None,
+            "errors": [problem.as_json() for problem in self.errors],
+            "warnings": [problem.as_json() for problem in self.warnings],
+        }
+
+    def as_text(self) -> str:
+        """Return the answer as it stands beside a rejected file."""
+        lines = [str(problem) for problem in self.errors]
+        lines += [f"warning: {problem}" for problem in self.warnings]
+        return "\n".join([*lines, "", "Correct the file and drop it again, or see: stoker check FILE", ""])
+
+
+def judge(home: Home, data: bytes, file: str, base_dir: Path | None) -> Appraisal:
+    """Return the verdict on a job file, for a run that has no folder yet."""
+    return appraise(data, file=file, base_dir=base_dir, around=Surroundings.of(home.dir, home.run("NEW").dir))
+
+
+def admit(home: Home, store: Store, clock: Clock, submission: Submission) -> Verdict:
+    """Judge a submission and, when it is good, make it a run.
+
+    Raises:
+        OSError: the home cannot be written (a full disk); nothing is lost: the submission is still where it was.
+    """
+    if submission.source is not None:
+        row = store.db.execute("SELECT run_id FROM runs WHERE source = ?", (submission.source,)).fetchone()
+        if row is not None:
+            return Verdict(row["run_id"])
+    appraisal = judge(home, submission.data, submission.file, submission.base_dir)
+    warnings = tuple(problem for problem in appraisal.problems if problem.severity == "warning")
+    job, resolved = appraisal.job, appraisal.resolved
+    errors = appraisal.errors or (_conflicts(store, job) if job else ())
+    if job is None or resolved is None or errors:
+        return Verdict(None, errors, warnings)
+    paths = _folder(home, clock, job.name)
+    base_dir = job.stoker.base_dir or (str(submission.base_dir) if submission.base_dir else None)
+    write_json(
+        paths.dir / _ADMISSION, {"file": submission.file, "base_dir": base_dir, "source": submission.source}
+    )
+    if submission.path is not None:
+        rename_durable(submission.path, paths.submitted)
+    else:
+        write_atomic(paths.submitted, submission.data)
+    _insert(store, paths, appraisal, submission.source, base_dir)
+    return Verdict(paths.dir.name, (), warnings)
+
+
+def _folder(home: Home, clock: Clock, name: str) -> RunPaths:
+    """Make the run's folder; making it is what allocates the id, also between daemon and command line."""
+    when = datetime.fromtimestamp(clock.wall()).astimezone().strftime("%Y%m%d_%H%M")
+    slug = _SLUG.sub("_", name.lower()).strip("_")[:60] or "job"
+    n = 1
+    while True:
+        run_id = f"{slug}_{when}" if n == 1 else f"{slug}_{when}_{n}"
+        try:
+            home.run(run_id).dir.mkdir(mode=0o700, parents=True)
+        except FileExistsError:
+            n += 1
+            continue
+        sync_folder(home.runs)
+        return home.run(run_id)
+
+
+def _insert(store: Store, paths: RunPaths, appraisal: Appraisal, source: str | None, base_dir: str | None) -> None:
+    """Freeze the job in its folder and insert its row."""
+    job, resolved = appraisal.job, appraisal.resolved
+    assert job is not None
+    assert resolved is not None
+    write_atomic(paths.job, paths.submitted.read_bytes())
+    config = dict(resolved.config)
+    if job.row.interpreter is not None:
+        if "adapter_path" not in job.config:
+            config["adapter_path"] = str(paths.adapter)
+        if config.get("resume_adapter_file"):
+            config["resume_adapter_file"] = str(_copy_in(paths, Path(config["resume_adapter_file"])))
+    for folder in (paths.checkpoints, paths.staging, paths.attempts):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    stoker = job.stoker.model_dump(mode="json", exclude={"env", "checkpoint"})
+    stoker["env_names"] = sorted(job.stoker.env)
+    record = {
+        "config": config,
+        "provenance": resolved.provenance,
+        "stoker": stoker,
+        "base_dir": base_dir,
+        "test": resolved.test,
+        "every": resolved.every.as_json() if resolved.every else {"iterations": None, "seconds": None},
+        "keep": checkpoint_keep(job, appraisal.need.checkpoint if appraisal.need else None),
+        "checks": [check.as_json() for check in appraisal.checks if check.verdict != "pass"],
+    }
+    store.insert_run({
+        "run_id": paths.dir.name,
+        "name": job.name,
+        "source": source,
+        "state": State.QUEUED,
+        "reason": "waits for a free slot",
+        "priority": job.stoker.priority,
+        "trainer": job.row.name,
+        "job": json.dumps(record, default=str),
+        "adapter_key": adapter_key(config.get("adapter_path")),
+        "iters": config.get("iters"),
+        "adjustments": json.dumps([{"attempt": 1, **a} for a in resolved.adjustments]),
+    })
+
+
+def _copy_in(paths: RunPaths, file: Path) -> Path:
+    """Copy the adapter that the job starts from: it must not change, or go, while the run lives."""
+    target = paths.dir / "start_adapters.safetensors"
+    shutil.copyfile(file, target)
+    return target
+
+
+def adapter_key(path: Any) -> str:
+    """Return what two writers of one adapter folder have in common: the real path, case-folded."""
+    return os.path.realpath(path).casefold() if path else ""
+
+
+def _conflicts(store: Store, job: Job) -> tuple[Problem, ...]:
+    """Refuse a job whose adapter folder belongs to a run that has not ended."""
+    key = adapter_key(job.config.get("adapter_path"))
+    if not key:
+        return ()
+    marks = ", ".join("?" for _ in ENDED)
+    row = store.db.execute(
+        f"SELECT run_id FROM runs WHERE adapter_key = ? AND state NOT IN ({marks})",  # noqa: S608 - only question marks
+        (key, *ENDED),
+    ).fetchone()
+    if row is None:
+        return ()
+    text = f"adapter_path belongs to the run {row['run_id']}, which has not ended; name another folder"
+    return (job.problem(("adapter_path",), text),)
+
+
+def unfinished(home: Home, store: Store, lost: Callable[[RunPaths, Verdict], None]) -> list[str]:
+    """Admit run folders that a crash left without a row; hand those that are no longer valid to `lost`."""
+    known = {row["run_id"] for row in store.db.execute("SELECT run_id FROM runs")}
+    admitted = []
+    for folder in sorted(home.runs.iterdir()):
+        if folder.name in known or not folder.is_dir():
+            continue
+        paths = RunPaths(folder)
+        if not paths.submitted.exists():
+            _discard(folder)  # the claim ended before the file moved: it is still in the inbox
+            continue
+        note = read_json(folder / _ADMISSION) or {}
+        base_dir = Path(note["base_dir"]) if note.get("base_dir") else None
+        file = str(note.get("file") or "job.yaml")
+        appraisal = judge(home, paths.submitted.read_bytes(), file, base_dir)
+        if not appraisal.ok:
+            lost(paths, Verdict(None, appraisal.errors))
+            continue
+        _insert(store, paths, appraisal, note.get("source"), note.get("base_dir"))
+        admitted.append(folder.name)
+    return admitted
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder that holds nothing but the note of a claim."""
+    (folder / _ADMISSION).unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def frozen_env(job: Path) -> dict[str, str]:
+    """Return the environment of a frozen job; its values stand nowhere but in the job file."""
+    stoker = (parse(job.read_bytes()).value or {}).get("stoker") or {}
+    return dict(StokerKeys.model_validate({"env": stoker.get("env") or {}}).env)
