@@ -80,8 +80,8 @@ class Attempts:
         processes = child.find(self._ctx.home.run(live.run_id).attempt(live.n))
         if processes is None:
             return
-        pid = processes.shim_pid if processes.shim_alive else processes.trainer_pid if processes.trainer_alive else 0
-        if pid and self._watch.add(pid, live.run_id):
+        pid, token = processes.survivor
+        if pid and self._watch.add(pid, live.run_id, started=token):
             live.watched = pid
 
     def poll(self) -> None:
@@ -195,7 +195,9 @@ class Attempts:
             self._ctx.store.update_attempt(
                 run_id, run["attempt"], stop_asked_at=now, stop_kill_at=now + grace_s, stop_stage="term"
             )
-            self._ctx.store.event(run_id, "stopping", f"SIGTERM to attempt {run['attempt']}, SIGKILL in {grace_s:.0f} s")
+            self._ctx.store.event(
+                run_id, "stopping", f"SIGTERM to attempt {run['attempt']}, SIGKILL in {grace_s:.0f} s"
+            )
         child.signal_attempt(paths, signal.SIGTERM)
 
     def climb(self) -> float | None:

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from stoker.supervisor.host.boot import same_process
-
 from stoker.supervisor.files import read_json
+from stoker.supervisor.host.boot import same_process
 from stoker.supervisor.paths import AttemptPaths
 
 _SHIM = Path(__file__).with_name("shim.py")
@@ -35,6 +34,13 @@ class Processes:
     def trainer_alive(self) -> bool:
         """Whether the trainer itself still runs."""
         return bool(self.trainer_pid) and same_process(self.trainer_pid, self.trainer_token)
+
+    @property
+    def survivor(self) -> tuple[int, str | None]:
+        """The process whose end is the attempt's end, and its token: the shim, else the trainer; (0, None) for nobody."""
+        if self.shim_alive:
+            return self.shim_pid, self.shim_token
+        return (self.trainer_pid, self.trainer_token) if self.trainer_alive else (0, None)
 
 
 def start(attempt: AttemptPaths, lease_fd: int, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":

@@ -58,7 +58,9 @@ class Commands:
 
     def _resume(self, run_id: str, payload: Mapping[str, Any]) -> str:
         run = self._ctx.store.run(run_id)
-        onward: dict[str, Any] = json.loads(run["next"]) if run["next"] else {"target": _NEWEST if run["attempt"] else 0}
+        onward: dict[str, Any] = (
+            json.loads(run["next"]) if run["next"] else {"target": _NEWEST if run["attempt"] else 0}
+        )
         columns: dict[str, Any] = {"release": None, "desired": None}
         if record := onward.pop("adjustment", None):
             adjustments = [*json.loads(run["adjustments"]), {"attempt": run["attempt"] + 1, **record}]
@@ -73,7 +75,9 @@ class Commands:
 
     def _retry(self, run_id: str, payload: Mapping[str, Any]) -> str:
         run = self._ctx.store.run(run_id)
-        onward = {"target": 0, "start_over": True} if payload.get("from_start") else {"target": _NEWEST, "mode": "exact"}
+        onward = (
+            {"target": 0, "start_over": True} if payload.get("from_start") else {"target": _NEWEST, "mode": "exact"}
+        )
         columns: dict[str, Any] = {
             "next": json.dumps(onward), "budget_from": run["attempt"], "ended_at": None, "release": None, "desired": None,
         }  # fmt: skip

@@ -148,7 +148,12 @@ class Daemon:
                 answer = answer or self._commands.carry_out(row["verb"], payload)
             except Exception as error:
                 _log.exception("command_failed", verb=row["verb"])
-                answer = {"ok": False, "error": f"{row['verb']} failed: {error}", "hint": "see daemon.log", "exit_code": 1}
+                answer = {
+                    "ok": False,
+                    "error": f"{row['verb']} failed: {error}",
+                    "hint": "see daemon.log",
+                    "exit_code": 1,
+                }
             self._ctx.store.answer(row["id"], answer)
 
     def _submit(self, command: int, payload: dict[str, str]) -> dict[str, object]:
@@ -234,7 +239,9 @@ class Daemon:
 
     def _drained(self) -> bool:
         pending = self._ctx.store.runs_in(State.QUEUED, State.WAITING, *ACTIVE)
-        return not pending and not self._ctx.store.open_commands() and not self._inbox.waiting and not self._ctx.hooks.busy
+        return (
+            not pending and not self._ctx.store.open_commands() and not self._inbox.waiting and not self._ctx.hooks.busy
+        )
 
     def _close(self) -> None:
         self._notifier.stopping()

@@ -119,7 +119,9 @@ def judge(ending: Ending, evidence: tuple[str, ...], iters: int | None) -> Succe
             missing.append("the final weights are not finite")
         if "changed" in evidence and not final.get("changed"):
             missing.append("the final weights equal those at the start")
-    result = {key: final.get(key) for key in ("adapter", "sha256")} | {"loss": final.get("train_loss")} if final else None
+    result = (
+        {key: final.get(key) for key in ("adapter", "sha256")} | {"loss": final.get("train_loss")} if final else None
+    )
     return Success(reached=not missing, missing=tuple(missing), final=result)
 
 

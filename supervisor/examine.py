@@ -103,9 +103,7 @@ def examine(case: Case, verified: Verified) -> Outcome:
     if case.stop is not None and not ending.last("fault"):
         return Outcome(case, ending, success)
     diagnosis = diagnose(_evidence(case, ending, success), case.rules)
-    choice = choose(
-        candidates(case.paths.checkpoints), case.starts, verified.verdict, before=diagnosis.onset
-    )
+    choice = choose(candidates(case.paths.checkpoints), case.starts, verified.verdict, before=diagnosis.onset)
     good = _good(case, choice)
     best = max((i for i, (attempt, _) in good.items() if attempt == case.n), default=None)
     situation = Situation(

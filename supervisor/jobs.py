@@ -95,9 +95,7 @@ def admit(home: Home, store: Store, clock: Clock, submission: Submission) -> Ver
         return Verdict(None, errors, warnings)
     paths = _folder(home, clock, job.name)
     base_dir = job.stoker.base_dir or (str(submission.base_dir) if submission.base_dir else None)
-    write_json(
-        paths.dir / _ADMISSION, {"file": submission.file, "base_dir": base_dir, "source": submission.source}
-    )
+    write_json(paths.dir / _ADMISSION, {"file": submission.file, "base_dir": base_dir, "source": submission.source})
     if submission.path is not None:
         rename_durable(submission.path, paths.submitted)
     else:
@@ -148,19 +146,21 @@ def _insert(store: Store, paths: RunPaths, appraisal: Appraisal, source: str | N
         "keep": checkpoint_keep(job, appraisal.need.checkpoint if appraisal.need else None),
         "checks": [check.as_json() for check in appraisal.checks if check.verdict != "pass"],
     }
-    store.insert_run({
-        "run_id": paths.dir.name,
-        "name": job.name,
-        "source": source,
-        "state": State.QUEUED,
-        "reason": "waits for a free slot",
-        "priority": job.stoker.priority,
-        "trainer": job.row.name,
-        "job": json.dumps(record, default=str),
-        "adapter_key": adapter_key(config.get("adapter_path")),
-        "iters": config.get("iters"),
-        "adjustments": json.dumps([{"attempt": 1, **a} for a in resolved.adjustments]),
-    })
+    store.insert_run(
+        {
+            "run_id": paths.dir.name,
+            "name": job.name,
+            "source": source,
+            "state": State.QUEUED,
+            "reason": "waits for a free slot",
+            "priority": job.stoker.priority,
+            "trainer": job.row.name,
+            "job": json.dumps(record, default=str),
+            "adapter_key": adapter_key(config.get("adapter_path")),
+            "iters": config.get("iters"),
+            "adjustments": json.dumps([{"attempt": 1, **a} for a in resolved.adjustments]),
+        }
+    )
 
 
 def _copy_in(paths: RunPaths, file: Path) -> Path:

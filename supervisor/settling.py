@@ -31,7 +31,7 @@ def settle(ctx: Context, run_id: str, outcome: Outcome) -> None:
 def _end_attempt(ctx: Context, run_id: str, outcome: Outcome) -> None:
     case, ending = outcome.case, outcome.ending
     start = ending.last("start") or {}
-    report = ending.last("final") or ending.last("train") or {}
+    report = ending.last("train") or ending.last("final") or {}
     loss = report.get("train_loss")
     reached = max(ending.iteration, case.from_iteration)
     attempt: dict[str, Any] = {

@@ -55,7 +55,13 @@ def write_durable(path: str, value: "dict[str, object]") -> None:
 
 
 def start_token(pid: int) -> str | None:
-    """Return what tells this process from a later one with the same pid; None where /proc is absent."""
+    """Return what tells this process, just started, from a later one with the same pid.
+
+    Linux: its start in clock ticks since the boot. macOS has no /proc; there the wall clock now, at its start, is near
+    enough (host.boot compares within a minute).
+    """
+    if sys.platform == "darwin":
+        return f"{time.time():.6f}"
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[19].decode()
@@ -169,7 +175,12 @@ def main(folder: str) -> int:
         os.chdir(launch["cwd"])
         child = spawn(launch, folder)
     except OSError as error:
-        result: dict[str, object] = {"code": 127, "signal": None, "rusage": {}, "error": f"cannot start {launch['argv'][0]}: {error}"}
+        result: dict[str, object] = {
+            "code": 127,
+            "signal": None,
+            "rusage": {},
+            "error": f"cannot start {launch['argv'][0]}: {error}",
+        }
         with open(os.path.join(folder, "train.log"), "a", encoding="utf-8") as log:
             log.write(f"stoker: config_error: {result['error']}\n")
     else:

@@ -29,7 +29,9 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _home(
     ctx: typer.Context,
-    home: Annotated[Path | None, typer.Option(help="Stoker's home folder. Default: $STOKER_HOME.", metavar="DIR")] = None,
+    home: Annotated[
+        Path | None, typer.Option(help="Stoker's home folder. Default: $STOKER_HOME.", metavar="DIR")
+    ] = None,
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     ctx.obj = Home(home.expanduser().absolute() if home else default_home())

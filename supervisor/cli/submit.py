@@ -18,13 +18,15 @@ _ENDED = {"completed", "failed", "cancelled"}
 def submit(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A job: any mlx-lm configuration.")],
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 5 when the run does not complete.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the end; exit 5 when the run does not complete.")
+    ] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Wait, and show the progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Submit a job; prints the run id, or everything that is wrong with it."""
     home: Home = context.obj
-    verdict, running = _submit(home, file)
+    verdict, running = submit_file(home, file)
     _print(verdict, as_json=as_json, running=running)
     if not verdict["accepted"]:
         raise typer.Exit(JobError.exit_code)
@@ -36,14 +38,21 @@ def submit(
         _wait(home, verdict["run_id"], follow=follow and not as_json)
 
 
-def _submit(home: Home, file: Path) -> tuple[dict[str, Any], bool]:
-    """Return the verdict, and whether a daemon gave it."""
+def submit_file(home: Home, file: Path) -> tuple[dict[str, Any], bool]:
+    """Return the verdict of DESIGN section 6, and whether a daemon gave it.
+
+    Raises:
+        UsageError: the file cannot be read.
+        StokerError: the daemon does not answer.
+    """
     from stoker.supervisor.instance import running_pid
 
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}", hint="stoker submit FILE takes one YAML file") from error
+        raise UsageError(
+            f"cannot read {file}: {error.strerror}", hint="stoker submit FILE takes one YAML file"
+        ) from error
     if len(data) > 1_000_000:
         raise UsageError(f"{file} is {len(data) / 1e6:.1f} MB; a job file is at most 1 MB")
     home.create()
@@ -112,5 +121,3 @@ def _wait(home: Home, run_id: str, *, follow: bool) -> None:
         time.sleep(_LOOK_S)
     if shown["state"] != "completed":
         raise RunFailedError(f"{run_id} {shown['state']}: {shown['reason']}", hint=f"stoker explain {run_id}")
-
-

@@ -12,9 +12,7 @@ from stoker.supervisor.paths import RunPaths
 _TAIL = 64 * 1024  # bytes of metrics.jsonl: the newest reports
 
 
-def live_progress(
-    paths: RunPaths, n: int, attempts: Sequence[Mapping[str, Any]], iters: int | None
-) -> dict[str, Any]:
+def live_progress(paths: RunPaths, n: int, attempts: Sequence[Mapping[str, Any]], iters: int | None) -> dict[str, Any]:
     """Return what the trainer says of itself now; None where it has not said it yet.
 
     `at_risk_iterations` and `at_risk_s` are what would be lost if it died now: the way back to its newest checkpoint.
@@ -23,7 +21,8 @@ def live_progress(
     beat = read_json(attempt.heartbeat) or {}
     report = newest_report(attempt.metrics)
     speed = report.get("iterations_per_second")
-    iteration = beat.get("iteration")
+    began = next((row["from_iteration"] for row in attempts if row["n"] == n), 0)
+    iteration = max(began, int(beat.get("iteration") or 0)) if beat else began or None
     progress: dict[str, Any] = {
         "iteration": iteration,
         "phase": beat.get("phase"),
