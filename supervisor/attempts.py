@@ -175,6 +175,7 @@ class Attempts:
             start_over=recovery["start_over"],
             stop=run["desired"],
             host=("rebooted",) if this["boot_id"] != self._ctx.boot else (),
+            trained_s=sum(a["train_s"] or 0.0 for a in attempts if a["n"] < live.n),
             launched=paths.attempt(live.n).run.exists(),
             rules=load_rules(extra=_path(recovery.get("rules"))),
             policies=load_policies(_path(recovery.get("policies"))),

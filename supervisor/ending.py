@@ -9,9 +9,6 @@ from typing import Any
 from stoker.supervisor.files import read_json, read_lines
 from stoker.supervisor.paths import AttemptPaths
 
-_HEAD = 1 << 20  # bytes of a log's beginning: versions, sizes, the first errors
-_TAIL = 8 << 20  # bytes of its end: what it died of
-
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -65,22 +62,6 @@ def read_ending(attempt: AttemptPaths) -> Ending:
         rows=rows,
         ended_at=exit_row.get("ended_at") if exit_row else None,
     )
-
-
-def read_log(path: Path) -> str:
-    """Return a log as text: all of it, or its first and last part with the number of skipped lines between."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            if size <= _HEAD + _TAIL:
-                return file.read().decode("utf-8", "replace")
-            head = file.read(_HEAD)
-            file.seek(size - _TAIL)
-            tail = file.read()
-    except OSError:
-        return ""
-    return head.decode("utf-8", "replace") + "\n" + tail.decode("utf-8", "replace")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from stoker.recovery.plan import plan
 from stoker.recovery.policy import Policies
 from stoker.recovery.rules import RuleSet
 from stoker.recovery.situation import Adjustment, Current, PastAttempt, Plan, Situation
-from stoker.supervisor.ending import Ending, Success, judge, read_ending, read_log
+from stoker.supervisor.ending import Ending, Success, judge, read_ending
+from stoker.supervisor.excerpt import Excerpt, read_excerpt
 from stoker.supervisor.paths import RunPaths
 from stoker.supervisor.verified import Verified
 
@@ -38,6 +39,7 @@ class Case:
         lossy, start_over: what the job allows.
         stop: what a person asked for while it ran: paused, cancelled; None = nobody asked.
         host: host events during the attempt: rebooted.
+        trained_s: seconds of training in earlier attempts.
         launched: False when the daemon died before the shim was started.
         rules, policies: with the job's own ones.
         jitter: a fraction that spreads delays.
@@ -58,6 +60,7 @@ class Case:
     start_over: str
     stop: str | None
     host: tuple[str, ...]
+    trained_s: float
     launched: bool
     rules: RuleSet | None
     policies: Policies | None
@@ -114,7 +117,7 @@ def examine(case: Case, verified: Verified) -> Outcome:
         good=tuple(sorted(good, reverse=True)),
         lossy=case.lossy,  # type: ignore[arg-type]  # checked by the job's schema
         start_over=case.start_over,  # type: ignore[arg-type]  # likewise
-        lost_seconds_if_restarted=_seconds_so_far(case, ending),
+        lost_seconds_if_restarted=case.trained_s + ending.train_seconds,
         capabilities=case.capabilities,
         names={iteration: name for iteration, (_, name) in good.items()},
         jitter=case.jitter,
@@ -153,10 +156,10 @@ def _good(case: Case, choice: Choice) -> dict[int, tuple[int, str]]:
 
 def _evidence(case: Case, ending: Ending, success: Success) -> Evidence:
     fault = ending.last("fault")
-    attempt = case.paths.attempt(case.n)
+    log = _log_of(case)
     return Evidence(
-        log=read_log(attempt.log),
-        log_name=str(attempt.log),
+        log=log.text,
+        skipped=log.skipped,
         exit_code=ending.code,
         signal=ending.signal,
         running=False,
@@ -170,6 +173,14 @@ def _evidence(case: Case, ending: Ending, success: Success) -> Evidence:
         success=success.reached if ending.known else None,
         config=case.config,
     )
+
+
+def _log_of(case: Case) -> Excerpt:
+    """Return the attempt's log; an attempt that never wrote one has said nothing."""
+    try:
+        return read_excerpt(case.paths.attempt(case.n).log)
+    except OSError:
+        return Excerpt("", None)
 
 
 def _reports(ending: Ending) -> tuple[Report, ...]:
@@ -235,10 +246,3 @@ def _this(case: Case, ending: Ending, diagnosis: Diagnosis, best: int | None) ->
         onset=diagnosis.onset,
     )
 
-
-def _seconds_so_far(case: Case, ending: Ending) -> float | None:
-    """Return the training time that starting over would lose, from this attempt's own speed."""
-    done = ending.iteration - case.from_iteration
-    if done <= 0:
-        return None if ending.iteration else 0.0
-    return ending.train_seconds / done * ending.iteration

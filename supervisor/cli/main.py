@@ -2,7 +2,6 @@
 
 import sqlite3
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +21,8 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
+        from importlib.metadata import version
+
         print(f"stoker {version('stoker')}")
         raise typer.Exit
 
