@@ -157,7 +157,7 @@ def _parse(line: bytes) -> dict[str, Any]:
         raise ValueError(f"a line of more than {_LONGEST_LINE:,} bytes")
     if not line.strip():
         raise ValueError("an empty line, which mlx-lm cannot read: remove it")
-    example = json.loads(line.decode("utf-8"))
+    example = json.loads(line.decode("utf-8").rstrip("\r\n"))
     if not isinstance(example, dict):
         raise ValueError("expected a JSON object {...}")  # noqa: TRY004 - one kind of error for what is wrong in a line
     return example

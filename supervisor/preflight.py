@@ -14,6 +14,7 @@ from stoker.profiles.facts import NO_DEFAULTS, ModelFacts, TrainerDefaults
 from stoker.profiles.job import Job, Problem, load_job, peek
 from stoker.profiles.resolve import Resolved, resolve
 from stoker.profiles.schema import OVERRIDABLE
+from stoker.profiles.yaml_positions import Document, parse
 from stoker.supervisor import machine_checks
 from stoker.supervisor.checks import Check
 from stoker.supervisor.probe import ProbeError, trainer_defaults
@@ -116,14 +117,14 @@ def appraise(data: bytes, *, file: str, base_dir: Path | None, around: Surroundi
         data, file=file, base_dir=base_dir, defaults=defaults, home=around.user_home, exists=os.path.exists
     )
     if refused is not None:
-        found = _problem(job, file, refused)
+        found = _problem(parse(data), file, refused)
         return Appraisal(None, _by_place(problems, (found,)), (refused,), defaults=defaults)
     if job is None:
         return Appraisal(None, problems, defaults=defaults)
     model, about_model = machine_checks.check_model(job, around.environment, around.user_home)
     resolved = resolve(job, defaults, model, adapter_path=str(around.adapter_path))
     checks = preflight(job, resolved, defaults, model, around, about_model)
-    found_here = tuple(_problem(job, file, check) for check in checks if check.verdict in {"fail", "warn"})
+    found_here = tuple(_problem(job.document, file, check) for check in checks if check.verdict in {"fail", "warn"})
     need = disk_need(job, resolved, model)
     return Appraisal(job, _by_place(problems, found_here), checks, resolved, defaults, model, need)
 
@@ -158,13 +159,13 @@ def preflight(
     )
 
 
-def _problem(job: Job | None, file: str, check: Check) -> Problem:
+def _problem(document: Document, file: str, check: Check) -> Problem:
     """Return a check that failed or warned as a problem of the job file, at the key that it is about."""
     message = f"{check.name}: {check.detail}" + (f"; {check.fix}" if check.fix else "")
     if check.name in OVERRIDABLE and check.verdict == "fail":
         message += f" (if it is on purpose: stoker: {{preflight: {{allow: [{check.name}]}}}})"
-    place = job.problem(check.key, message) if job else Problem(file, 1, 1, message)
-    return place if check.verdict == "fail" else replace(place, severity="warning")
+    mark = document.value_mark(check.key)
+    return Problem(file, mark.line, mark.column, message, None, "error" if check.verdict == "fail" else "warning")
 
 
 def _by_place(*groups: tuple[Problem, ...]) -> tuple[Problem, ...]:

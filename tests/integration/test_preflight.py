@@ -1,0 +1,433 @@
+import errno
+import json
+import os
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+from stoker.profiles.facts import TrainerDefaults
+from stoker.supervisor import machine_checks, preflight
+from stoker.supervisor.checks import explain_access
+from stoker.supervisor.data_folder import check_data, read_examples
+from stoker.supervisor.model_folder import cached_snapshot, read_model
+from stoker.supervisor.preflight import Surroundings, appraise
+
+CONFIG = {"model_type": "qwen3", "num_hidden_layers": 4, "tie_word_embeddings": True}
+ROWS = [{"text": f"example {n}"} for n in range(12)]
+
+
+def write_safetensors(path: Path, tensors: dict[str, tuple[int, ...]], dtype: str = "BF16"):
+    header, end = {}, 0
+    for name, shape in tensors.items():
+        size = 2
+        for side in shape:
+            size *= side
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(end))
+
+
+def write_lines(path: Path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder with a model, data, and a home for Stoker."""
+    model, data = tmp_path / "model", tmp_path / "data"
+    for folder in (model, data, tmp_path / "home"):
+        folder.mkdir()
+    (model / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    (model / "tokenizer.json").write_text("{}", encoding="utf-8")
+    tensors = {f"model.layers.{n}.mlp.up_proj.weight": (8, 4) for n in range(4)}
+    write_safetensors(model / "model.safetensors", {"model.embed_tokens.weight": (16, 4), **tensors})
+    write_lines(data / "train.jsonl", ROWS)
+    write_lines(data / "valid.jsonl", ROWS)
+    return tmp_path
+
+
+@pytest.fixture
+def judge(place):
+    def run(text="", *, head="model: model\ndata: ./data\n", **changes):
+        given = Surroundings.of(place / "home", place / "home" / "runs" / "r")
+        values = {field: getattr(given, field) for field in Surroundings.__slots__}
+        around = Surroundings(**{**values, "user_home": place, "environment": {"PATH": os.defpath}, **changes})
+        return appraise((head + text).encode(), file="job.yaml", base_dir=place, around=around)
+
+    return run
+
+
+def failed(appraisal):
+    return {check.name: check for check in appraisal.checks if check.verdict == "fail"}
+
+
+def test_a_good_job_passes_every_check(judge, place):
+    found = judge("fine_tune_type: full\n")
+    assert found.ok, list(map(str, found.problems))
+    assert {check.verdict for check in found.checks} == {"pass"}
+    assert found.problems == ()
+    assert found.resolved.config["num_layers"] == 4
+    assert found.resolved.config["model"] == str(place / "model")
+    assert (found.model.num_hidden_layers, found.model.model_type, found.model.dtype) == (4, "qwen3", "BF16")
+    assert found.model.size_bytes == (16 * 4 + 4 * 8 * 4) * 2
+    assert found.model.tied
+    assert found.need.checkpoint == 3 * found.model.size_bytes
+
+
+def test_a_failed_check_stands_at_the_key_it_is_about(judge):
+    found = judge("batch_size: 500\n")
+    assert not found.ok
+    (problem,) = found.errors
+    assert (problem.line, problem.column) == (3, 13)
+    assert "only 12" in str(problem)
+
+
+def test_wrong_text_is_not_checked_against_the_machine(judge):
+    found = judge("itres: 5\n")
+    assert found.job is None
+    assert found.checks == ()
+    assert not found.ok
+
+
+def test_an_interpreter_that_cannot_train_is_named_with_all_other_mistakes(judge):
+    found = judge("itres: 5\nstoker: {python: ./no/python}\n")
+    assert not found.ok
+    assert [problem.line for problem in found.errors] == [3, 4]
+    assert "there is no interpreter" in str(found.errors[1])
+
+
+def test_a_command_needs_no_interpreter_and_no_model(judge):
+    text = "stoker: {trainer: command, command: [sh, -c, 'exit 0']}\n"
+    found = judge(text, head="iters: 3\n", python=Path("/nowhere"))
+    assert found.ok, list(map(str, found.problems))
+
+
+class TestModel:
+    def test_a_misspelt_folder(self, judge, place):
+        check = failed(judge(head="model: modle\ndata: data\n"))["model"]
+        assert check.detail == f"{place / 'modle'} does not exist"
+        assert str(place / "model") in check.fix
+
+    def test_a_missing_parent(self, judge, place):
+        check = failed(judge(head=f"model: {place}/no/such/model\ndata: data\n"))["model"]
+        assert f"there is no no in {place}" in check.detail
+
+    def test_an_unmounted_volume(self, judge, monkeypatch):
+        monkeypatch.setattr("os.path.lexists", lambda path: str(path) in {"/Volumes", "/"})
+        monkeypatch.setattr("os.path.isdir", lambda path: str(path) in {"/Volumes", "/"})
+        detail, fix = explain_access(OSError(errno.ENOENT, "x"), Path("/Volumes/Models/qwen3"))
+        assert detail == "/Volumes/Models is not mounted, so /Volumes/Models/qwen3 is not there"
+        assert "mount" in fix
+
+    def test_a_file(self, judge):
+        assert "is a file" in failed(judge(head="model: model/config.json\ndata: data\n"))["model"].detail
+
+    def test_no_config(self, judge, place):
+        (place / "model" / "config.json").unlink()
+        assert "no config.json" in failed(judge())["model"].detail
+
+    @pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000])
+    def test_a_broken_config(self, judge, place, text):
+        (place / "model" / "config.json").write_text(text, encoding="utf-8")
+        assert "not a JSON object" in failed(judge())["model"].detail
+
+    def test_no_weights(self, judge, place):
+        (place / "model" / "model.safetensors").rename(place / "model" / "pytorch_model.bin")
+        assert "convert" in failed(judge())["model"].fix
+        (place / "model" / "pytorch_model.bin").unlink()
+        assert "no weights" in failed(judge())["model"].detail
+
+    def test_no_tokenizer_is_a_warning(self, judge, place):
+        (place / "model" / "tokenizer.json").unlink()
+        found = judge()
+        assert found.ok
+        assert any("tokenizer" in str(problem) for problem in found.warnings)
+
+    def test_a_truncated_download(self, judge, place):
+        file = place / "model" / "model.safetensors"
+        file.write_bytes(file.read_bytes()[:-10])
+        assert "truncated" in failed(judge())["weights"].detail
+
+    def test_a_missing_shard(self, judge, place):
+        index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+        (place / "model" / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+        assert "model-00002-of-00002.safetensors is missing" in failed(judge())["weights"].detail
+
+    def test_layers_of_a_model_with_a_text_part(self, place):
+        config = {"model_type": "gemma3", "text_config": {"num_hidden_layers": 9}}
+        (place / "model" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        facts, _ = read_model(place / "model")
+        assert facts.num_hidden_layers == 9
+
+    def test_a_quantized_model_cannot_be_fine_tuned_in_full(self, judge, place):
+        config = {**CONFIG, "quantization": {"bits": 4, "group_size": 64}}
+        (place / "model" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        assert "4-bit" in failed(judge("fine_tune_type: full\n"))["quantized-full"].detail
+        assert judge("fine_tune_type: lora\n").ok
+
+    def test_a_model_of_the_hub(self, judge, place):
+        found = judge(head="model: org/name\ndata: ./data\n")
+        assert found.ok
+        assert any("downloaded" in str(problem) for problem in found.warnings)
+        repository = place / ".cache" / "huggingface" / "hub" / "models--org--name"
+        commit = "0123456789abcdef0123456789abcdef01234567"
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text(commit, encoding="ascii")
+        (repository / "snapshots").mkdir()
+        (place / "model").rename(repository / "snapshots" / commit)
+        assert judge(head="model: org/name\ndata: ./data\n").model.num_hidden_layers == 4
+        environment = {"HF_HOME": str(place / ".cache" / "huggingface")}
+        assert cached_snapshot("org/name", environment, Path("/nowhere")).name == commit
+        (repository / "refs" / "main").write_text("../../../etc", encoding="ascii")
+        assert cached_snapshot("org/name", {}, place) is None
+
+
+class TestLayers:
+    def test_only_the_top_layers_is_refused_unless_it_is_meant(self, judge):
+        found = judge("fine_tune_type: full\nnum_layers: 2\n")
+        assert "only the top layers" in failed(found)["num-layers"].detail
+        assert found.errors[0].line == 4
+        allowed = judge("fine_tune_type: full\nnum_layers: 2\nstoker: {preflight: {allow: [num-layers]}}\n")
+        assert allowed.ok
+        assert [check.name for check in allowed.checks if check.verdict == "overridden"] == ["num-layers"]
+
+    def test_more_layers_than_there_are_cannot_be_meant(self, judge):
+        text = "num_layers: 9\nstoker: {preflight: {allow: [num-layers]}}\n"
+        assert "too-many-layers" in failed(judge(text))
+
+
+class TestData:
+    def test_a_file_instead_of_its_folder(self, judge, place):
+        check = failed(judge(head="model: model\ndata: data/train.jsonl\n"))["data"]
+        assert check.fix == f"name its folder: data: {place / 'data'}"
+
+    def test_no_training_set(self, judge, place):
+        (place / "data" / "train.jsonl").rename(place / "data" / "train.parquet")
+        assert "train.parquet" in failed(judge())["data"].detail
+
+    def test_an_empty_one(self, judge, place):
+        (place / "data" / "train.jsonl").write_text("", encoding="utf-8")
+        assert "is empty" in failed(judge())["data"].detail
+
+    def test_no_validation_set_is_a_warning(self, judge, place):
+        (place / "data" / "valid.jsonl").unlink()
+        found = judge()
+        assert found.ok
+        assert any("without validation" in str(problem) for problem in found.warnings)
+
+    def test_a_small_validation_set(self, judge, place):
+        write_lines(place / "data" / "valid.jsonl", ROWS[:3])
+        assert "valid.jsonl only 3" in failed(judge())["batch-size"].detail
+
+    def test_a_small_test_set_is_a_warning(self, judge, place):
+        write_lines(place / "data" / "test.jsonl", ROWS[:3])
+        assert judge("test: true\n").ok
+        assert judge("test: true\n").resolved.test
+
+    @pytest.mark.parametrize(
+        ("line", "place_and_part"),
+        [
+            ('{"text": "a"', "train.jsonl:3:13: not JSON"),
+            ("", "train.jsonl:3:1: an empty line"),
+            ("[1]", "train.jsonl:3:1: expected a JSON object"),
+            ('{"txt": "a"}', 'train.jsonl:3:1: no "text", which the first line has'),
+            ('{"text": 5}', 'train.jsonl:3:1: "text" is not text'),
+            ('{"text": ' + "9" * 5000 + "}", "train.jsonl:3:1: "),
+            ("[" * 100_000, "train.jsonl:3:1: "),
+        ],
+    )
+    def test_broken_lines(self, place, line, place_and_part):
+        lines = [json.dumps(ROWS[0]), json.dumps(ROWS[1]), line, json.dumps(ROWS[2])]
+        path = place / "data" / "train.jsonl"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        found = read_examples(path, {}, 4)
+        assert len(found.problems) == 1
+        assert found.problems[0].startswith(place_and_part)
+
+    def test_broken_lines_can_be_allowed(self, judge, place):
+        (place / "data" / "train.jsonl").write_text("nonsense\n" * 12, encoding="utf-8")
+        found = failed(judge())["data-format"]
+        assert "train.jsonl:1:1: not JSON" in found.detail
+        assert "(and 9 more)" in found.detail
+        assert judge("stoker: {preflight: {allow: [data-format]}}\n").ok
+
+    def test_not_utf_8(self, place):
+        path = place / "data" / "train.jsonl"
+        path.write_bytes(b'{"text": "caf\xe9"}\n')
+        assert read_examples(path, {}, 1).problems == ("train.jsonl:1:14: not UTF-8",)
+
+    @pytest.mark.parametrize(
+        ("row", "style"),
+        [
+            ({"messages": [{"role": "user", "content": "a"}]}, "chat"),
+            ({"prompt": "a", "completion": "b"}, "completions"),
+            ({"prompt": "a", "text": "b"}, "text"),
+            ({"question": "a"}, None),
+        ],
+    )
+    def test_styles(self, place, row, style):
+        path = place / "data" / "train.jsonl"
+        write_lines(path, [row])
+        found = read_examples(path, {}, 1)
+        assert (found.style, bool(found.problems)) == (style, style is None)
+
+    def test_names_that_the_job_gives(self, place):
+        path = place / "data" / "train.jsonl"
+        write_lines(path, [{"question": "a", "answer": "b"}])
+        found = read_examples(path, {"prompt_feature": "question", "completion_feature": "answer"}, 1)
+        assert found.style == "completions"
+
+    def test_masking_text_is_refused_as_mlx_lm_does(self, judge):
+        assert "mask_prompt" in failed(judge("mask_prompt: true\n"))["data-format"].detail
+
+    def test_a_copy_that_was_cut_off_shows_at_the_end_of_a_large_file(self, place):
+        path = place / "data" / "train.jsonl"
+        write_lines(path, [{"text": f"line {n}"} for n in range(5000)])
+        assert read_examples(path, {}, 4000).problems == ()
+        assert read_examples(path, {}, 4000).count == 4000
+        with path.open("ab") as file:
+            file.write(b'{"text": "half')
+        assert "the last line" in read_examples(path, {}, 1).problems[0]
+
+    def test_data_of_the_hub_is_left_to_mlx_lm(self, judge, monkeypatch):
+        values = {"iters": 9, "save_every": 3, "fine_tune_type": "lora", "batch_size": 1}
+        defaults = TrainerDefaults(
+            values, {"mlx_lm": "0.32"}, sys.executable, packages=frozenset({"datasets"}), backends=("mlx-cpu",)
+        )
+        monkeypatch.setattr(preflight, "trainer_defaults", lambda _python, _cache: defaults)
+        found = judge(head="model: model\ndata: org/set\n")
+        assert found.ok
+        assert [check.verdict for check in found.checks if check.name == "data"] == ["warn"]
+
+    def test_a_closed_folder(self, place, monkeypatch):
+        def closed(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+        monkeypatch.setattr(os, "listdir", closed)
+        (check,) = check_data(place / "data", {}, test=False)
+        assert "Permission denied" in check.detail
+
+
+class TestAccess:
+    def test_macos_privacy_is_not_a_matter_of_modes(self, monkeypatch):
+        monkeypatch.setattr(sys, "platform", "darwin")
+        detail, fix = explain_access(
+            PermissionError(errno.EPERM, "Operation not permitted"), Path("/Users/me/Documents/m")
+        )
+        assert "Operation not permitted" in detail
+        assert "Full Disk Access" in fix
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+    def test_the_folder_that_is_closed_is_named(self, tmp_path):
+        (tmp_path / "closed" / "in").mkdir(parents=True)
+        (tmp_path / "closed").chmod(0)
+        detail, _ = explain_access(PermissionError(errno.EACCES, "x"), tmp_path / "closed" / "in")
+        assert str(tmp_path / "closed") in detail
+        (tmp_path / "closed").chmod(0o700)
+
+    @pytest.mark.parametrize(
+        ("number", "part"),
+        [
+            (errno.EIO, "does not answer"),
+            (errno.ESTALE, "does not answer"),
+            (errno.ELOOP, "itself"),
+            (errno.EBUSY, "busy"),
+        ],
+    )
+    def test_others(self, number, part):
+        assert part in explain_access(OSError(number, os.strerror(number)), Path("/x"))[0]
+
+    def test_a_file_in_the_way(self, tmp_path):
+        (tmp_path / "file").touch()
+        assert "is a file" in explain_access(NotADirectoryError(errno.ENOTDIR, "x"), tmp_path / "file" / "x")[0]
+
+    def test_a_link_to_nothing(self, tmp_path):
+        (tmp_path / "link").symlink_to("/Volumes/gone")
+        assert "/Volumes/gone" in explain_access(FileNotFoundError(errno.ENOENT, "x"), tmp_path / "link" / "x")[0]
+
+
+class TestRoom:
+    def test_a_full_disk_is_refused_unless_it_is_meant(self, judge, monkeypatch):
+        monkeypatch.setattr(machine_checks, "free_bytes", lambda _path: 100)
+        check = failed(judge("fine_tune_type: full\n"))["disk-space"]
+        assert "keep: 1" in check.fix
+        assert judge("fine_tune_type: full\nstoker: {preflight: {allow: [disk-space]}}\n").ok
+
+    def test_what_must_stay_free_counts(self, judge):
+        assert "disk-space" in failed(judge(min_free=10**18))
+
+    def test_two_volumes_are_counted_apart(self, judge, monkeypatch):
+        monkeypatch.setattr(machine_checks, "_device", lambda path: "adapter" in path.name)
+        found = judge("fine_tune_type: full\nadapter_path: adapter\n")
+        details = [check.detail for check in found.checks if check.name == "disk-space"]
+        assert len(details) == 2
+        assert "checkpoints" in details[0]
+        assert "save" in details[1]
+
+
+class TestOthers:
+    def test_services_that_are_not_installed(self, judge):
+        check = failed(judge("report_to: wandb,swanlab\n"))["report-to"]
+        assert check.fix.endswith("-m pip install wandb swanlab")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "resume_adapter_file: no.safetensors\n",
+            "stoker: {recovery: {rules: no.yaml}}\n",
+            "stoker: {recovery: {policies: no.yaml}}\n",
+            "stoker: {distributed: {workers: 2, hostfile: no.json}}\n",
+        ],
+    )
+    def test_files_that_are_not_there(self, judge, text):
+        assert "does not exist" in failed(judge(text))["files"].detail
+
+    def test_a_damaged_adapter_to_start_from(self, judge, place):
+        (place / "a.safetensors").write_bytes(b"1234")
+        assert "too short" in failed(judge("resume_adapter_file: a.safetensors\n"))["files"].detail
+
+    @pytest.mark.parametrize("program", ["no-such-program", "./no-such-program"])
+    def test_programs_that_are_not_there(self, judge, program):
+        text = f"stoker: {{notify: {{command: [{program}]}}}}\n"
+        assert "there is no program" in failed(judge(text))["command"].detail
+
+    def test_a_program_without_the_bit(self, judge, place):
+        (place / "hook").touch(mode=0o644)
+        assert "chmod +x" in failed(judge("stoker: {notify: {command: [./hook]}}\n"))["command"].fix
+
+    def test_an_adapter_path_that_is_a_file(self, judge):
+        assert "is not a folder" in failed(judge("adapter_path: model/config.json\n"))["adapter-path"].detail
+
+    @pytest.mark.parametrize(
+        ("versions", "backends", "name"),
+        [
+            ({"python": "3.10.2", "mlx_lm": "0.32.0"}, ("mlx-cpu",), "interpreter"),
+            ({"python": "3.12.2", "mlx_lm": "0.29.9"}, ("mlx-cpu",), "trainer-version"),
+        ],
+    )
+    def test_versions(self, judge, monkeypatch, versions, backends, name):
+        self.replace(monkeypatch, versions, backends)
+        assert name in failed(judge())
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="Metal comes with mlx")
+    def test_mlx_without_a_backend(self, judge, monkeypatch):
+        self.replace(monkeypatch, {"python": "3.12.2", "mlx_lm": "0.32.0.dev1"}, ())
+        assert "no backend" in failed(judge())["interpreter"].detail
+
+    @staticmethod
+    def replace(monkeypatch, versions, backends):
+        values = {"iters": 9, "save_every": 3, "fine_tune_type": "lora", "batch_size": 1}
+        defaults = TrainerDefaults(values, versions, sys.executable, backends=backends)
+        monkeypatch.setattr(preflight, "trainer_defaults", lambda _python, _cache: defaults)
+
+
+@pytest.mark.parametrize("length", [255, 5000])
+def test_paths_that_are_too_long_do_not_raise(judge, length):
+    name = "x" * length
+    found = judge(
+        f"adapter_path: {name}\nresume_adapter_file: {name}\n", head=f"model: {name[:4000]}\ndata: {name[:4000]}\n"
+    )
+    assert not found.ok
