@@ -163,8 +163,12 @@ class Daemon:
             base_dir=Path(payload["base_dir"]),
             source=f"command:{command}",
         )
-        verdict = jobs.admit(self._ctx.home, self._ctx.store, self._ctx.clock, submission)
+        verdict = self._admit(submission)
         return {"ok": verdict.run_id is not None, **verdict.as_json()}
+
+    def _admit(self, submission: jobs.Submission) -> jobs.Verdict:
+        ctx = self._ctx
+        return jobs.admit(ctx.home, ctx.store, ctx.clock, submission, min_free_gb=ctx.settings.disk.min_free)
 
     def _take_drops(self) -> None:
         for drop in self._inbox.scan():
@@ -175,7 +179,7 @@ class Daemon:
             self._reject(drop, f"{drop.path.name}: {drop.problem}\n")
             return
         submission = jobs.Submission(drop.data, drop.path.name, None, path=drop.path)
-        verdict = jobs.admit(self._ctx.home, self._ctx.store, self._ctx.clock, submission)
+        verdict = self._admit(submission)
         if verdict.run_id is not None:
             _log.info("accepted", file=drop.path.name, run=verdict.run_id)
         elif not self._inbox.again_later(drop):

@@ -72,13 +72,14 @@ class Verdict:
         return "\n".join([*lines, "", "Correct the file and drop it again, or see: stoker check FILE", ""])
 
 
-def judge(home: Home, data: bytes, file: str, base_dir: Path | None) -> Appraisal:
+def judge(home: Home, min_free_gb: float, data: bytes, file: str, base_dir: Path | None) -> Appraisal:
     """Return the verdict on a job file, for a run that has no folder yet."""
-    return appraise(data, file=file, base_dir=base_dir, around=Surroundings.of(home.dir, home.run("NEW").dir))
+    around = Surroundings.of(home.dir, home.run("NEW").dir, min_free=int(min_free_gb * 1e9))
+    return appraise(data, file=file, base_dir=base_dir, around=around)
 
 
-def admit(home: Home, store: Store, clock: Clock, submission: Submission) -> Verdict:
-    """Judge a submission and, when it is good, make it a run.
+def admit(home: Home, store: Store, clock: Clock, submission: Submission, *, min_free_gb: float) -> Verdict:
+    """Judge a submission and, when it is good, make it a run; `min_free_gb` stays free on the disk.
 
     Raises:
         OSError: the home cannot be written (a full disk); nothing is lost: the submission is still where it was.
@@ -87,8 +88,8 @@ def admit(home: Home, store: Store, clock: Clock, submission: Submission) -> Ver
         row = store.db.execute("SELECT run_id FROM runs WHERE source = ?", (submission.source,)).fetchone()
         if row is not None:
             return Verdict(row["run_id"])
-    appraisal = judge(home, submission.data, submission.file, submission.base_dir)
-    warnings = tuple(problem for problem in appraisal.problems if problem.severity == "warning")
+    appraisal = judge(home, min_free_gb, submission.data, submission.file, submission.base_dir)
+    warnings = appraisal.warnings
     job, resolved = appraisal.job, appraisal.resolved
     errors = appraisal.errors or (_conflicts(store, job) if job else ())
     if job is None or resolved is None or errors:
@@ -205,7 +206,7 @@ def unfinished(home: Home, store: Store, lost: Callable[[RunPaths, Verdict], Non
         note = read_json(folder / _ADMISSION) or {}
         base_dir = Path(note["base_dir"]) if note.get("base_dir") else None
         file = str(note.get("file") or "job.yaml")
-        appraisal = judge(home, paths.submitted.read_bytes(), file, base_dir)
+        appraisal = judge(home, 0.0, paths.submitted.read_bytes(), file, base_dir)
         if not appraisal.ok:
             lost(paths, Verdict(None, appraisal.errors))
             continue

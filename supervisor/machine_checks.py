@@ -15,6 +15,9 @@ from stoker.profiles.mlx_keys import services
 from stoker.profiles.places import is_local
 from stoker.profiles.resolve import Resolved, layers_problem
 from stoker.recovery.checkpoint.safetensors import read_layout
+from stoker.recovery.policy import load_policies
+from stoker.recovery.policy_examples import failing_examples
+from stoker.recovery.rules.load import load_rules
 from stoker.supervisor.checks import Check, explain_access, in_bytes
 from stoker.supervisor.data_folder import check_data
 from stoker.supervisor.host.disk import free_bytes
@@ -140,12 +143,24 @@ def check_files(job: Job, resolved: Resolved) -> Iterator[Check]:
         try:
             with Path(text).open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                problems = read_layout(file, size).problems if path == ("resume_adapter_file",) else ()
+                problems = read_layout(file, size).problems if path == ("resume_adapter_file",) else _rows_of(path, text)
         except OSError as error:
             yield Check("files", "fail", *explain_access(error, Path(text)), path)
         else:
             verdict = Check("files", "pass", f"{path[-1]}: {text}", key=path)
             yield replace(verdict, verdict="fail", detail=f"{text}: {problems[0]}") if problems else verdict
+
+
+def _rows_of(path: tuple[str, ...], text: str) -> tuple[str, ...]:
+    """Return what is wrong with a job's own policies or rules: they must not fail in the night they are needed."""
+    try:
+        if path[-1] == "policies":
+            return tuple(failing_examples(load_policies(Path(text))))
+        if path[-1] == "rules":
+            load_rules(Path(text))
+    except ValueError as error:
+        return tuple(str(error).splitlines())
+    return ()
 
 
 def check_command(job: Job, environment: Mapping[str, str]) -> Iterator[Check]:

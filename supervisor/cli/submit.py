@@ -72,12 +72,15 @@ def _admit(home: Home, file: Path, data: bytes) -> dict[str, Any]:
     """Judge and queue the job without a daemon: the run's folder and row are what the next daemon finds."""
     from stoker.supervisor.clock import SystemClock
     from stoker.supervisor.jobs import Submission, admit
+    from stoker.supervisor.settings import load_settings
     from stoker.supervisor.store.write import Store
 
     clock = SystemClock()
     store = Store(home, clock)
     try:
-        return admit(home, store, clock, Submission(data, file.name, file.absolute().parent)).as_json()
+        submission = Submission(data, file.name, file.absolute().parent)
+        min_free = load_settings(home.settings).disk.min_free
+        return admit(home, store, clock, submission, min_free_gb=min_free).as_json()
     finally:
         store.close()
 
