@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
 
 def diagnose(
-    log: Annotated[str, typer.Argument(metavar="LOG", help="A trainer's output (stdout and stderr together); - = stdin.")],
+    log: Annotated[
+        str, typer.Argument(metavar="LOG", help="A trainer's output (stdout and stderr together); - = stdin.")
+    ],
     exit_code: Annotated[
         int | None, typer.Option("--exit-code", help="What it ended with; 137 and -9 both mean SIGKILL.")
     ] = None,
-    signal: Annotated[str | None, typer.Option("--signal", help="The signal that ended it: SIGKILL, KILL or 9.")] = None,
+    signal: Annotated[
+        str | None, typer.Option("--signal", help="The signal that ended it: SIGKILL, KILL or 9.")
+    ] = None,
     running: Annotated[bool, typer.Option("--running", help="The process is still there but went quiet.")] = False,
     rules: Annotated[Path | None, typer.Option("--rules", metavar="FILE", help="Your own rules, tried first.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -61,7 +65,9 @@ def _read(log: str) -> "Excerpt":
         try:
             return read_excerpt(Path(log).expanduser())
         except OSError as error:
-            raise UsageError(f"{log}: cannot be read: {error.strerror}", hint="name a log file, or - for stdin") from error
+            raise UsageError(
+                f"{log}: cannot be read: {error.strerror}", hint="name a log file, or - for stdin"
+            ) from error
     with tempfile.TemporaryFile() as copy:  # a pipe cannot be read from its end
         shutil.copyfileobj(sys.stdin.buffer, copy)
         return take_excerpt(copy)
@@ -104,7 +110,10 @@ def _print(diagnosis: "Diagnosis") -> None:
         print("findings   none")
         return
     print("findings   (the first one decides)")
-    rows = [(found.rule, f"{found.file}:{found.line}" if found.line else found.file, found.text) for found in diagnosis.findings]
+    rows = [
+        (found.rule, f"{found.file}:{found.line}" if found.line else found.file, found.text)
+        for found in diagnosis.findings
+    ]
     rule_width, place_width = (max(len(row[i]) for row in rows) for i in (0, 1))
     for rule, place, text in rows:
         print(f"  {rule:<{rule_width}}  {place:<{place_width}}  {textwrap.shorten(text, 160, placeholder=' ...')}")
