@@ -6,6 +6,7 @@ from typing import Any
 from stoker.supervisor.cli.cancel import cancel
 from stoker.supervisor.cli.check import check
 from stoker.supervisor.cli.demo import demo
+from stoker.supervisor.cli.diagnose import diagnose
 from stoker.supervisor.cli.doctor import doctor
 from stoker.supervisor.cli.explain import explain
 from stoker.supervisor.cli.install import install
@@ -24,6 +25,6 @@ from stoker.supervisor.cli.verify import verify
 PANELS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Jobs": (submit, check, status, runs, show, explain, logs),
     "Acting on a run": (pause, resume, release, cancel, retry),
-    "Files": (verify,),
+    "Files": (diagnose, verify),
     "The daemon and this machine": (run, install, uninstall, doctor, demo),
 }

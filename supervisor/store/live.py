@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stoker.recovery.checkpoint.choose import candidates, eligible
 from stoker.supervisor.files import read_json
 from stoker.supervisor.paths import RunPaths
 
@@ -17,6 +16,8 @@ def live_progress(paths: RunPaths, n: int, attempts: Sequence[Mapping[str, Any]]
 
     `at_risk_iterations` and `at_risk_s` are what would be lost if it died now: the way back to its newest checkpoint.
     """
+    from stoker.recovery.checkpoint.choose import candidates, eligible  # only living runs need it
+
     attempt = paths.attempt(n)
     beat = read_json(attempt.heartbeat) or {}
     report = newest_report(attempt.metrics)

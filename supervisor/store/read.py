@@ -58,12 +58,12 @@ class Reader:
             (self._now - _RECENT_S,),
         )
         pid = running_pid(self._home.lock)
-        return {"daemon": {"running": pid is not None, "pid": pid or None}, "runs": [self._run(row) for row in rows]}
+        return {"daemon": {"running": pid is not None, "pid": pid or None}, "runs": self._listed(rows)}
 
     def runs(self, states: set[str] | None = None) -> dict[str, Any]:
         """Return all runs, newest first."""
         rows = self._rows("SELECT * FROM runs ORDER BY seq DESC")
-        return {"runs": [self._run(row) for row in rows if states is None or row["state"] in states]}
+        return {"runs": self._listed([row for row in rows if states is None or row["state"] in states])}
 
     def find(self, reference: str) -> str:
         """Return the run_id that a person means.
@@ -78,8 +78,15 @@ class Reader:
     def _attempts(self, run_id: str) -> list[dict[str, Any]]:
         return [dict(row) for row in self._rows("SELECT * FROM attempts WHERE run_id = ? ORDER BY n", (run_id,))]
 
-    def _run(self, row: sqlite3.Row) -> dict[str, Any]:
-        attempts = self._attempts(row["run_id"]) if row["attempt"] else []
+    def _listed(self, rows: list[sqlite3.Row]) -> list[dict[str, Any]]:
+        """Return many runs, their attempts fetched at once."""
+        attempts: dict[str, list[dict[str, Any]]] = {row["run_id"]: [] for row in rows}
+        for attempt in self._rows("SELECT * FROM attempts ORDER BY run_id, n"):
+            if attempt["run_id"] in attempts:
+                attempts[attempt["run_id"]].append(dict(attempt))
+        return [self._run(row, attempts[row["run_id"]]) for row in rows]
+
+    def _run(self, row: sqlite3.Row, attempts: list[dict[str, Any]]) -> dict[str, Any]:
         job = json.loads(row["job"])
         run: dict[str, Any] = {
             "run_id": row["run_id"],
@@ -95,6 +102,8 @@ class Reader:
             "model": job["config"].get("model"),
             "priority": row["priority"],
             "exact": bool(row["exact"]),
+            "release": row["release"],
+            "wake_at": iso(row["wake_at"]),
             "created_at": iso(row["created_at"]),
             "started_at": iso(row["started_at"]),
             "ended_at": iso(row["ended_at"]),
@@ -108,15 +117,15 @@ class Reader:
         """Return everything about a run (DESIGN section 6)."""
         row = self._rows("SELECT * FROM runs WHERE run_id = ?", (run_id,))[0]
         job = json.loads(row["job"])
+        attempts = self._attempts(run_id)
         return {
-            **self._run(row),
+            **self._run(row, attempts),
             "config": job["config"],
             "provenance": job["provenance"],
             "trainer": row["trainer"],
             "adjustments": [_adjustment(a) for a in json.loads(row["adjustments"])],
-            "attempts": [_attempt(attempt) for attempt in self._attempts(run_id)],
+            "attempts": [_attempt(attempt) for attempt in attempts],
             "final": json.loads(row["final"]) if row["final"] else None,
-            "release": row["release"],
         }
 
     def decisions(self, run_id: str) -> list[dict[str, Any]]:
