@@ -49,10 +49,11 @@ def _end_attempt(ctx: Context, run_id: str, outcome: Outcome) -> None:
     }
     if start.get("resume"):
         attempt["resume"] = start["resume"]
+        attempt["labels"] = json.dumps(start.get("label_reasons") or [])
     if outcome.choice.rejected:
         attempt["choice"] = json.dumps(choice_record(outcome.choice))
     ctx.store.update_attempt(run_id, case.n, **attempt)
-    exact = start.get("resume", "exact") != "warm" and start.get("proved", True)
+    exact = not start.get("label_reasons")
     columns: dict[str, Any] = {"iteration": reached}
     if isinstance(loss, (int, float)):
         columns["loss"] = loss

@@ -126,6 +126,7 @@ class Reader:
             "adjustments": [_adjustment(a) for a in json.loads(row["adjustments"])],
             "attempts": [_attempt(attempt) for attempt in attempts],
             "final": json.loads(row["final"]) if row["final"] else None,
+            "label_reasons": _labels(attempts),
         }
 
     def decisions(self, run_id: str) -> list[dict[str, Any]]:
@@ -146,6 +147,11 @@ def _empty() -> sqlite3.Connection:
     db.row_factory = sqlite3.Row
     db.execute("CREATE TABLE runs (run_id, name, seq)")
     return db
+
+
+def _labels(attempts: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return why the weights need not be those of an uninterrupted stock run, each reason once."""
+    return list(dict.fromkeys(reason for attempt in attempts for reason in json.loads(attempt["labels"] or "[]")))
 
 
 def _adjustment(record: Mapping[str, Any]) -> dict[str, Any]:

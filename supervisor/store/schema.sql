@@ -43,6 +43,7 @@ CREATE TABLE IF NOT EXISTS attempts (
   to_iteration   INTEGER,
   resume         TEXT NOT NULL,               -- fresh | exact | warm
   checkpoint     TEXT,                        -- resumed from
+  labels         TEXT,                        -- JSON: why its weights need not be those of a stock run
   exit_code      INTEGER,
   signal         TEXT,
   cause          TEXT,
