@@ -67,11 +67,18 @@ def _learning_rate(change: Adjust, current: Current) -> tuple[float, float | Non
     return before, float(f"{before * factor:.12g}")
 
 
-def apply(config: Mapping[str, Any], records: Iterable[Adjustment | Mapping[str, Any]]) -> Applied:
+def apply(
+    config: Mapping[str, Any],
+    records: Iterable[Adjustment | Mapping[str, Any]],
+    starts: Mapping[int, int] | None = None,
+) -> Applied:
     """A resolved configuration with recorded changes, oldest first, applied. Pure; `config` is not touched.
 
-    Records are Adjustments or their stored form (`Adjustment.record()`).
+    Records are Adjustments or their stored form (`Adjustment.record()`, with the number of the first attempt it is for).
+    `starts` maps each attempt to the iteration it started from, the one to be launched included: where one of them went
+    back to before a change of the learning rate, the change holds from there on.
     """
+    accumulation = int(config.get("grad_accumulation_steps") or 1)
     changed: dict[str, Any] = {}
     micro_batch: int | None = None
     factors: list[dict[str, Any]] = []
@@ -81,13 +88,30 @@ def apply(config: Mapping[str, Any], records: Iterable[Adjustment | Mapping[str,
         if name == "micro_batch":
             micro_batch = int(stored["to"])
         elif name == "learning_rate":
-            factors = _with_factor(factors, dict(stored["launch"]))
+            launch = dict(stored["launch"])
+            factors = _with_factor(factors, launch | {"from_step": _from_step(stored, starts or {}, accumulation)})
         elif name in IN_CONFIG:
             changed[name] = stored["to"]
         else:
             raise ValueError(f"an adjustment of {name!r} cannot be applied: known are micro_batch, learning_rate, "
                              f"{', '.join(sorted(IN_CONFIG))}")  # fmt: skip
     return Applied({**config, **changed}, changed, micro_batch, tuple(factors))
+
+
+def eased_from(
+    records: Iterable[Mapping[str, Any]], starts: Mapping[int, int], grad_accumulation_steps: int
+) -> int | None:
+    """The iteration from which the learning rate was lowered the last time; None when it never was."""
+    rates = [record for record in records if record["field"] == "learning_rate"]
+    if not rates:
+        return None
+    return _from_step(rates[-1], starts, grad_accumulation_steps) * grad_accumulation_steps
+
+
+def _from_step(record: Mapping[str, Any], starts: Mapping[int, int], accumulation: int) -> int:
+    """The step from which a recorded learning rate holds: a later attempt may have gone back to before it."""
+    begun = [start // accumulation for n, start in starts.items() if n >= record.get("attempt", 0)]
+    return min([int(record["launch"]["from_step"]), *begun])
 
 
 def _with_factor(factors: list[dict[str, Any]], new: dict[str, Any]) -> list[dict[str, Any]]:

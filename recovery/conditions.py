@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from stoker.recovery.ledger import Tally, completed_none, tally
-from stoker.recovery.policy import Policies, Row, Rung, When
+from stoker.recovery.policy import General, Policies, Row, Rung, When
 from stoker.recovery.situation import Found, PastAttempt, Situation
 
 
@@ -16,6 +16,7 @@ class Facts:
         last: the attempt that is decided about.
         alike: earlier attempts whose cause has the same row.
         finding: the finding that decided the diagnosis; None when there is none.
+        restart_free: a start from iteration 0 needs nobody's consent.
     """
 
     situation: Situation
@@ -24,6 +25,7 @@ class Facts:
     tally: Tally
     alike: tuple[PastAttempt, ...]
     finding: Found | None
+    restart_free: bool
 
     @classmethod
     def of(cls, situation: Situation, row: Row, policies: Policies) -> "Facts":
@@ -33,7 +35,8 @@ class Facts:
         findings = situation.diagnosis.findings
         deciding = [found for found in findings if found.cause == situation.diagnosis.cause]
         finding = next(iter([*deciding, *findings]), None)
-        return cls(situation, row, last, tally(situation.history, policies), alike, finding)
+        free = _restart_free(situation, policies.general)
+        return cls(situation, row, last, tally(situation.history, policies), alike, finding, free)
 
     @property
     def no_iteration(self) -> bool:
@@ -53,6 +56,11 @@ class Facts:
         print_ = self.situation.diagnosis.fingerprint
         return bool(print_) and any(attempt.fingerprint == print_ for attempt in self.tally.since)
 
+    @property
+    def eased(self) -> bool:
+        """Was the learning rate lowered in the middle of the run, so that what came before may have spoiled the weights?"""
+        return bool(self.situation.current.eased_from)
+
     def used(self, rung: Rung, name: str) -> int:
         """How often the rung was used, over the period that it counts."""
         uses = self.tally.rungs if rung.per == "progress" else self.tally.rungs_in_run
@@ -66,6 +74,17 @@ class Facts:
         return any(fnmatchcase(text.lower(), pattern.lower()) for pattern in patterns for text in texts)
 
 
+def _restart_free(situation: Situation, general: General) -> bool:
+    if situation.start_over == "allow" or max(attempt.last_iteration for attempt in situation.history) == 0:
+        return True
+    if situation.start_over == "never":
+        return False
+    if "resume" not in situation.capabilities:
+        return True  # running it again from the start is all that such a trainer can do
+    lost = situation.lost_seconds_if_restarted
+    return lost is not None and lost < general.restart_free_seconds
+
+
 def holds(when: When, facts: Facts) -> bool:
     """Do all conditions that are given hold?"""
     seen: dict[str, bool | None] = {
@@ -74,6 +93,8 @@ def holds(when: When, facts: Facts) -> bool:
         "no_iteration": facts.no_iteration,
         "progress": facts.tally.progressed,
         "resumed": facts.last.from_iteration > 0,
+        "eased": facts.eased,
+        "restart_free": facts.restart_free,
     }
     for name, value in seen.items():
         wanted = getattr(when, name)

@@ -57,6 +57,8 @@ def _move(rung: Rung, row: Row, facts: Facts, general: General, spent: list[str]
     if rung.times is not None and used >= rung.times:
         return None
     target = _target(rung, facts)
+    if target is None:
+        return None
     adjustment = None
     if rung.adjust is not None:
         adjustment = _adjustment(rung, facts, target)
@@ -70,17 +72,36 @@ def _move(rung: Rung, row: Row, facts: Facts, general: General, spent: list[str]
     return _Move(rung, name, used, target, adjustment)
 
 
-def _target(rung: Rung, facts: Facts) -> int:
-    """The iteration to go on from; 0 when no checkpoint fits or the trainer cannot resume."""
+def _target(rung: Rung, facts: Facts) -> int | None:
+    """The iteration to go on from; 0 when no checkpoint fits or the trainer cannot resume. None: the rung does not apply."""
+    good, last = facts.situation.good, facts.last
+    if rung.from_ == "start" or "resume" not in facts.situation.capabilities:
+        return 0
+    # Without an onset, all that is known is that the last completed iteration was still well.
+    onset = last.last_iteration + 1 if last.onset is None else last.onset
+    if rung.from_ == "before_easing":
+        eased_from = facts.situation.current.eased_from or 0
+        return max((iteration for iteration in good if iteration < min(eased_from, onset)), default=None)
+    if rung.from_ == "clear_of_onset":
+        return _clear_of(onset, rung, facts)
     below: float = float("inf")
     if rung.from_ == "before_onset":
-        # Without an onset, all that is known is that the last completed iteration was still well.
-        below = facts.last.last_iteration + 1 if facts.last.onset is None else facts.last.onset
+        below = onset
     elif rung.from_ == "older" and facts.no_iteration:
-        below = facts.last.from_iteration
-    if "resume" not in facts.situation.capabilities:
-        return 0
-    return max((iteration for iteration in facts.situation.good if iteration < below), default=0)
+        below = last.from_iteration
+    return max((iteration for iteration in good if iteration < below), default=0)
+
+
+def _clear_of(onset: int, rung: Rung, facts: Facts) -> int:
+    """The newest good checkpoint that leaves a lower learning rate time to ramp up before the onset, else the oldest.
+
+    The loss at the onset was computed from the weights of the step before it: from a checkpoint without a step between
+    itself and the onset, the same would come again whatever the learning rate.
+    """
+    accumulation = max(1, facts.situation.current.grad_accumulation_steps)
+    usable = [i for i in facts.situation.good if (i // accumulation + 1) * accumulation < onset]
+    ramp = (rung.adjust.ramp_steps if rung.adjust else 0) * accumulation
+    return max((i for i in usable if i + ramp < onset), default=min(usable, default=0))
 
 
 def _adjustment(rung: Rung, facts: Facts, target: int) -> Adjustment | None:
@@ -112,7 +133,7 @@ def _decide(move: _Move, facts: Facts, policies: Policies, spent: list[str]) -> 
     reason = sentence.reason(rung, spent if not rung.launches else [])
     numbers = _numbers(move, facts, policies.general)
     if rung.launches:
-        asks = _asks(move, facts, policies.general)
+        asks = _asks(move, facts)
         if asks is not None:
             numbers["target_if_resumed"] = move.target
             held = f"{sentence.happened()}; {asks}"
@@ -126,7 +147,7 @@ def _decide(move: _Move, facts: Facts, policies: Policies, spent: list[str]) -> 
     )
 
 
-def _asks(move: _Move, facts: Facts, general: General) -> str | None:
+def _asks(move: _Move, facts: Facts) -> str | None:
     """The question to a person, when the move needs one; None when it may be made."""
     situation = facts.situation
     change = move.adjustment
@@ -135,25 +156,21 @@ def _asks(move: _Move, facts: Facts, general: General) -> str | None:
             f"the next thing to try is {change.field} {change.to} instead of {change.from_}, which changes what is "
             "trained on: `stoker resume RUN` accepts that (recovery.lossy: allow does so for good)"
         )
-    return _asks_to_start_over(move, facts, general)
+    return _asks_to_start_over(move, facts)
 
 
-def _asks_to_start_over(move: _Move, facts: Facts, general: General) -> str | None:
-    situation = facts.situation
-    reached = max(attempt.last_iteration for attempt in situation.history)
-    if move.target > 0 or reached == 0 or situation.start_over == "allow":
+def _asks_to_start_over(move: _Move, facts: Facts) -> str | None:
+    if move.target > 0 or facts.restart_free:
         return None
-    if situation.start_over == "ask":
-        if "resume" not in situation.capabilities:
-            return None  # running it again from the start is all that such a trainer can do
-        lost = situation.lost_seconds_if_restarted
-        if lost is not None and lost < general.restart_free_seconds:
-            return None
-    lost_text = f"{reached} iterations"
+    situation = facts.situation
+    lost = f"{max(attempt.last_iteration for attempt in situation.history)} iterations"
     if situation.lost_seconds_if_restarted is not None:
-        lost_text += f" ({duration(situation.lost_seconds_if_restarted)} of training)"
+        lost += f" ({duration(situation.lost_seconds_if_restarted)} of training)"
+    left = "no good checkpoint to go on from is left"
+    if move.rung.from_ == "start":
+        left = "no checkpoint on the disk is old enough: the trouble may have begun before all of them"
     return (
-        f"no good checkpoint to go on from is left, and a start from iteration 0 would lose {lost_text}: "
+        f"{left}, and a start from iteration 0 would lose {lost}: "
         f"`stoker resume RUN` allows that (recovery.start_over: {situation.start_over})"
     )
 

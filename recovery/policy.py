@@ -26,6 +26,7 @@ LAUNCHES = frozenset({"resume", "rewind", "wait"})
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 Cause = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Globs = Annotated[tuple[str, ...], Field(min_length=1)]
+Source = Literal["newest", "before_onset", "clear_of_onset", "older", "before_easing", "start"]
 
 
 class PolicyError(ValueError):
@@ -47,6 +48,8 @@ class When(_Data):
         resumed: this attempt started from a checkpoint, not from iteration 0.
         retryable: what the diagnosis says of trying again.
         finding: wildcard patterns for the rule or the text of the deciding finding, or the fingerprint.
+        eased: the learning rate in effect was lowered after iteration 0, so part of the run was trained with a higher one.
+        restart_free: a start from iteration 0 is allowed without asking.
     """
 
     same_iteration: bool | None = None
@@ -56,6 +59,8 @@ class When(_Data):
     resumed: bool | None = None
     retryable: tuple[Literal["yes", "no", "adjusted"], ...] | None = None
     finding: Globs | None = None
+    eased: bool | None = None
+    restart_free: bool | None = None
 
 
 class Backoff(_Data):
@@ -111,7 +116,7 @@ class Rung(_Data):
     id: Identifier
     action: Literal["resume", "rewind", "wait", "hold", "fail"]
     say: Annotated[str, Field(min_length=1)]
-    from_: Annotated[Literal["newest", "before_onset", "older"], Field(alias="from")] = "newest"
+    from_: Annotated[Source, Field(alias="from")] = "newest"
     times: Annotated[int, Field(ge=1)] | None = None
     per: Literal["progress", "run"] = "progress"
     counted: bool = True
@@ -169,6 +174,9 @@ class Given(_Data):
     from_iteration: int = 0
     last_iteration: int = 50
     onset: int | None = None
+    eased_from: int | None = None
+    lost_seconds: float | None = None
+    start_over: Literal["ask", "allow", "never"] = "allow"
     good: tuple[int, ...] = ()
     past: tuple[Identifier, ...] = ()
     earlier_at: tuple[int, ...] = ()

@@ -70,11 +70,12 @@ def situation_of(given: Given, row: Row, policies: Policies) -> Situation:
             lr_factor=1.0,
             learning_rate=given.learning_rate,
             step=given.last_iteration,
+            eased_from=given.eased_from,
         ),
         good=given.good,
         lossy=given.lossy,
-        start_over="allow",
-        lost_seconds_if_restarted=None,
+        start_over=given.start_over,
+        lost_seconds_if_restarted=given.lost_seconds,
         capabilities=frozenset({"resume", "micro_batch", "grad_checkpoint", "learning_rate", "max_seq_length"}),
     )
 

@@ -102,7 +102,8 @@ class Current:
     """The values in effect during the attempt that ended; None for `micro_batch` = the whole batch at once.
 
     `learning_rate` is the last value that was used (None = not known), `lr_factor` the product of the multipliers so
-    far, `step` the last optimizer step. A job without `grad_accumulation_steps` has 1.
+    far, `step` the last optimizer step. A job without `grad_accumulation_steps` has 1. `eased_from` is the iteration from
+    which the learning rate was lowered (the last time); None = it never was.
     """
 
     batch_size: int
@@ -113,6 +114,7 @@ class Current:
     learning_rate: float | None
     step: int
     grad_accumulation_steps: int = 1
+    eased_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

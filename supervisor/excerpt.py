@@ -1,4 +1,4 @@
-"""The first and the last part of a log, with line numbers that stay true: a 1 GB log is diagnosed without reading it all as text."""
+"""The first and the last part of a log, with line numbers that stay true: huge logs are diagnosed without reading all."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,7 @@ def take_excerpt(file: BinaryIO) -> Excerpt:
 
 
 def _count_until(file: BinaryIO, start: int, target: int) -> tuple[int, int]:
-    """Count newlines from `start` to the first line that begins at or after `target`; return the count and where that line begins."""
+    """Count newlines from `start` to the first line that begins after `target`; return the count and where it begins."""
     file.seek(start)
     position = start
     lines = 0
