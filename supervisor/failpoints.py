@@ -1,14 +1,17 @@
-"""Labelled points at which a test may kill, delay or fail a process. Standard library only; off unless an environment variable names points.
+"""Labelled points at which a test may kill, delay or fail a process. Standard library only; off unless an environment
+variable names points.
 
-``STOKER_FAILPOINTS="checkpoint.rename.before:kill@2,checkpoint.weights.write:enospc"``: at the second time the process reaches
-``checkpoint.rename.before`` it kills itself with SIGKILL; each write of checkpoint weights fails as on a full disk.
+``STOKER_FAILPOINTS="checkpoint.rename.before:kill@2,checkpoint.weights.write:enospc"``: at the second time the
+process reaches ``checkpoint.rename.before`` it kills itself with SIGKILL; each write of checkpoint weights fails as
+on a full disk.
 
 Actions:
     kill            SIGKILL to the process itself: what power loss and the out-of-memory killer look like from inside.
     enospc, eio     raise the OSError that a full or a broken disk gives.
     delay=SECONDS   sleep: opens a window in which something else can happen.
 
-``@k`` restricts an action to the k-th time the point is reached (counted from 1); without it the action happens every time.
+``@k`` restricts an action to the k-th time the point is reached (counted from 1); without it the action happens every
+time.
 """
 
 import errno
@@ -57,6 +60,23 @@ POINTS: dict[str, str] = {
     "trainer.compile.before": "before the step is traced and compiled for a new shape",
     "trainer.validate.batch": "before each validation batch",
     "trainer.iteration.end": "after each iteration, its report and its saves",
+    # the daemon
+    "daemon.claim.noted": "the run's folder and the note of the claim are there, the job file is where it was",
+    "daemon.claim.aside": "a file from another volume is out of sight in its folder, not yet in the run's folder",
+    "daemon.claim.moved": "the job file is in the run's folder, the run has no row",
+    "daemon.command.done": "a command is carried out and answered, its effects are not performed",
+    "daemon.launch.leased": "the lease is taken, nothing of the attempt is recorded",
+    "daemon.launch.recorded": "the attempt is recorded as starting, no shim was started",
+    "daemon.launch.spawned": "the shim was started, the daemon has not looked at it yet",
+    "daemon.settle.before": "the end of an attempt is examined, nothing of it is recorded",
+    "daemon.settle.after": "the end of an attempt is recorded, its effects are not performed",
+    # the shim, which imports nothing: `kill` only, and @k is the k-th attempt (see shim.hit)
+    "shim.start": "the shim runs, the attempt is not claimed",
+    "shim.claimed": "run.json is there, no trainer was started",
+    "shim.spawned": "the trainer lives, run.json does not name it",
+    "shim.named": "run.json names the trainer",
+    "shim.ended": "the trainer has ended, exit.json is not written",
+    "shim.recorded": "exit.json is written",
 }
 
 _NO_LIMIT = 0

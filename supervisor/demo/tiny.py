@@ -1,7 +1,7 @@
 """A tiny model, tokenizer and data set that mlx-lm trains for real, made without a download and without mlx.
 
-The model is a qwen3 of some hundred thousand parameters with random weights; it learns the little grammar of the made-up sentences,
-so the loss of a healthy run falls and a broken one shows.
+The model is a qwen3 of some hundred thousand parameters with random weights; it learns the little grammar of the
+made-up sentences, so the loss of a healthy run falls and a broken one shows.
 """
 
 import json
@@ -40,6 +40,7 @@ def make_tiny(
     *,
     hidden: int = 64,
     layers: int = 4,
+    heads: int = 4,
     vocab: int = 512,
     dtype: str = "float32",
     examples: int = 96,
@@ -53,6 +54,7 @@ def make_tiny(
         directory: made if missing; files in it are overwritten.
         hidden: width of the model, a multiple of 32.
         layers: number of transformer blocks.
+        heads: of attention, an even divisor of hidden; half as many for keys and values.
         vocab: size of the vocabulary, 300 or more.
         dtype: of the weights: float32, float16 or bfloat16.
         examples: lines in train.jsonl; valid.jsonl and test.jsonl get a quarter of that, 8 at least.
@@ -65,7 +67,7 @@ def make_tiny(
     tiny.data.mkdir(parents=True, exist_ok=True)
     _write_data(tiny.data, examples=examples, seed=seed, style=style)
     _write_tokenizer(tiny.model, vocab=vocab)
-    config = _model_config(hidden=hidden, layers=layers, vocab=vocab, dtype=dtype, tied=tied)
+    config = _model_config(hidden=hidden, layers=layers, heads=heads, vocab=vocab, dtype=dtype, tied=tied)
     (tiny.model / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
     _write_weights(tiny.model / "model.safetensors", config, dtype=dtype, seed=seed)
     return tiny
@@ -110,16 +112,16 @@ def _write_tokenizer(folder: Path, *, vocab: int) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
 
 
-def _model_config(*, hidden: int, layers: int, vocab: int, dtype: str, tied: bool) -> dict[str, Any]:
+def _model_config(*, hidden: int, layers: int, heads: int, vocab: int, dtype: str, tied: bool) -> dict[str, Any]:
     return {
         "architectures": ["Qwen3ForCausalLM"],
         "model_type": "qwen3",
         "hidden_size": hidden,
         "num_hidden_layers": layers,
         "intermediate_size": 2 * hidden,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": hidden // 4,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads // 2,
+        "head_dim": hidden // heads,
         "rms_norm_eps": 1e-6,
         "vocab_size": vocab,
         "max_position_embeddings": 4096,
@@ -155,7 +157,9 @@ def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def _write_weights(path: Path, config: dict[str, Any], *, dtype: str, seed: int) -> None:
-    """A safetensors file: length of the header (8 bytes), header, tensors. Written here because numpy knows no bfloat16."""
+    """A safetensors file: length of the header (8 bytes), header, tensors. Written here because numpy knows no
+    bfloat16.
+    """
     source = np.random.default_rng(seed)
     header: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
     tensors, offset = [], 0

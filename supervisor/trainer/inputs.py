@@ -1,0 +1,137 @@
+"""The frozen inputs of a run: which model, which data, which versions it began with.
+
+Resume is exact only when all of them are unchanged, so the first load writes them down and each later one compares
+before anything heavy is loaded. Standard library only.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stoker.recovery.checkpoint.manifest import sha256_of
+from stoker.supervisor.failpoints import hit
+from stoker.supervisor.trainer.durable import replace_atomically
+from stoker.supervisor.trainer.outcomes import Fault
+
+_SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What training depends on beside the config."""
+
+    model: str  # the folder that is loaded; a hub id resolved to its snapshot
+    fingerprint: str
+    data: Mapping[str, str]  # file name -> sha256; empty for data from the hub
+    versions: Mapping[str, str]
+
+    def differences(self, now: "Inputs") -> list[str]:
+        """What has changed, each with both values."""
+        found = []
+        if self.fingerprint != now.fingerprint:
+            found.append(
+                f"model {now.model}: fingerprint {self.fingerprint[:12]} at the first load, {now.fingerprint[:12]} now"
+            )
+        found += _changed("data", self.data, now.data, shorten=12)
+        found += _changed("version of", self.versions, now.versions, shorten=None)
+        return found
+
+
+def _changed(kind: str, before: Mapping[str, str], now: Mapping[str, str], *, shorten: int | None) -> list[str]:
+    names = sorted(before.keys() | now.keys())
+    return [
+        f"{kind} {name}: {before.get(name, 'absent')[:shorten]} at the first load, {now.get(name, 'absent')[:shorten]} now"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
+
+
+def model_fingerprint(folder: Path) -> str:
+    """sha256 over config.json and, for each weights file, its header and size: seconds for any model, and blind only
+    to edited values.
+    """
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            prefix = file.read(8)
+            length = struct.unpack("<Q", prefix)[0] if len(prefix) == len(struct.pack("<Q", 0)) else 0
+            digest.update(f"{path.name} {path.stat().st_size} ".encode() + prefix + file.read(min(length, 1 << 28)))
+    return digest.hexdigest()
+
+
+def data_hashes(data: str) -> dict[str, str]:
+    """sha256 of each split in a local data folder; nothing for a data set of the hub, which mlx-lm loads by name."""
+    folder = Path(data)
+    files = [folder / f"{split}.jsonl" for split in _SPLITS]
+    return {path.name: sha256_of(path) for path in files if path.is_file()}
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """The inputs in force, and the differences to the first load that were accepted."""
+
+    inputs: Inputs
+    accepted: tuple[str, ...]
+
+
+def agree(
+    path: Path,
+    model: str,
+    data: str,
+    versions: Mapping[str, str],
+    resolve: Callable[[str], Path],
+    *,
+    accept_changed: bool,
+) -> Agreement:
+    """Freeze the inputs at the first load; later, hold them against the frozen ones.
+
+    Args:
+        path: of inputs.json.
+        model: as the config names it, a folder or a hub id.
+        data: as the config names it.
+        versions: at work now.
+        resolve: gives the local folder of `model`, downloading it if need be.
+        accept_changed: whether the person has accepted that they differ; then the new ones are frozen.
+    """
+    frozen = json.loads(path.read_bytes()) if path.exists() else None
+    folder = _model_folder(frozen, model, resolve, accept_changed)
+    now = Inputs(str(folder), model_fingerprint(folder), data_hashes(data), dict(versions))
+    if frozen is None:
+        hit("trainer.inputs.before")
+        _freeze(path, model, data, now, history=[])
+        return Agreement(now, ())
+    before = Inputs(frozen["model"], frozen["fingerprint"], frozen["data"], frozen["versions"])
+    differences = before.differences(now)
+    if differences and not accept_changed:
+        raise Fault("checkpoint_mismatch", f"inputs changed: {'; '.join(differences)}")
+    if differences:
+        _freeze(path, model, data, now, history=[*frozen["accepted"], differences])
+    return Agreement(now, tuple(differences))
+
+
+def _model_folder(frozen: Any, model: str, resolve: Callable[[str], Path], accept_changed: bool) -> Path:
+    if frozen is not None and (Path(frozen["model"]).exists() or not accept_changed):
+        folder = Path(frozen["model"])
+        if not folder.exists():
+            raise FileNotFoundError(
+                f"the model folder this run began with is gone: {folder}; mount or restore it, then resume"
+            )
+        return folder
+    return resolve(model).resolve()
+
+
+def _freeze(path: Path, model: str, data: str, inputs: Inputs, *, history: list[list[str]]) -> None:
+    document = {
+        "v": 1,
+        "model": inputs.model,
+        "requested": {"model": model, "data": data},
+        "fingerprint": inputs.fingerprint,
+        "data": inputs.data,
+        "versions": inputs.versions,
+        "accepted": history,
+    }
+    replace_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
