@@ -100,7 +100,8 @@ def prepare(request: Request, choice: Choice) -> Prepared:
         OSError: they cannot be written.
     """
     paths = request.home.run(request.run_id).attempt(request.n)
-    applied = apply(request.job["config"], request.adjustments)
+    start = choice.chosen.iteration if choice.chosen else 0
+    applied = apply(request.job["config"], request.adjustments, {**request.starts, request.n: start})
     temp = request.home.cache / f"jit-{request.jit}"
     for folder in (paths.dir, temp):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -144,6 +145,8 @@ def _launch(prepared: Prepared, options: Applied) -> dict[str, Any]:
         "micro_batch": options.micro_batch,
         "learning_rate": list(options.learning_rate),
         "accept_changed": bool((request.next or {}).get("accept_changed")),
+        "allow_partial": "num-layers" in stoker["preflight"]["allow"],
+        "allow_partial": "num-layers" in stoker["preflight"]["allow"],
         "test": request.job["test"],
         "drill": drill_for(stoker.get("drill") or [], request.n),
     }

@@ -31,16 +31,13 @@ class Drill:
             settle  # waits for the checkpoint that is being written, so that a drill always finds the same one
         )
 
-    def before_step(self, iteration: int, rows: int, model: Any) -> bool:
-        """Faults that must be there when the step is computed; whether a NaN was injected."""
-        poisoned = False
+    def before_step(self, iteration: int, rows: int, model: Any) -> None:
+        """Faults that must be there when the step is computed."""
         for row in self._injections:
             if row.fault == "oom" and rows > (row.above or 0) and iteration >= (row.at or 0):
                 _run_out_of_memory()
             if row.fault == "nan" and iteration == row.at:
                 _poison(model)
-                poisoned = True
-        return poisoned
 
     def after_iteration(self, iteration: int) -> None:
         """Faults that end the process, or its progress, between two iterations."""

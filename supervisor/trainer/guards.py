@@ -14,7 +14,6 @@ class Guard:
 
     def __init__(self, last_finite: LastFinite | None) -> None:
         self.last_finite = last_finite
-        self.simulated = False  # a drill has put a NaN somewhere
 
     def check_loss(self, iteration: int, loss: float, tokens: int, examples: Sequence[int], where: str) -> None:
         """Stop at a batch without target tokens (its loss is 0/0) and at a loss that is not finite."""
@@ -38,7 +37,7 @@ class Guard:
             raise self._fault(iteration, f"{len(bad)} of {len(parameters)} parameters are not finite ({listed(bad)})")
 
     def _fault(self, iteration: int, what: str) -> Fault:
-        return Fault("nan_loss", what, iteration=iteration, last_finite=self.last_finite, simulated=self.simulated)
+        return Fault("nan_loss", what, iteration=iteration, last_finite=self.last_finite)
 
 
 def listed(items: Sequence[object]) -> str:

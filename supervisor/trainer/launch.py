@@ -51,6 +51,7 @@ class Launch:
     micro_batch: int | None
     learning_rate: tuple[Factor, ...]
     accept_changed: bool
+    allow_partial: bool
     test: bool
     drill: tuple[Injection, ...]
 
@@ -85,6 +86,7 @@ def read_launch(attempt_dir: Path) -> Launch:
             for row in wants.get("learning_rate") or ()
         ),
         accept_changed=wants.get("accept_changed", False),
+        allow_partial=wants.get("allow_partial", False),
         test=wants.get("test", False),
         drill=tuple(Injection(row["fault"], row.get("at"), row.get("above")) for row in wants.get("drill") or ()),
     )

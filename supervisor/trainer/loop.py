@@ -28,6 +28,7 @@ from stoker.supervisor.trainer.outcomes import Fault, Stopped
 from stoker.supervisor.trainer.run import Run
 from stoker.supervisor.trainer.scalars import count, number
 from stoker.supervisor.trainer.schedule import slow_down
+from stoker.supervisor.trainer.share import check_share
 from stoker.supervisor.trainer.snapshot import host_tensors
 from stoker.supervisor.trainer.state import Mark, Progress
 from stoker.supervisor.trainer.step import Step
@@ -85,6 +86,8 @@ class TrainingLoop:
     def train(self) -> None:
         """All iterations, then the final adapter."""
         self._announce_start()
+        if not self._run.launch.allow_partial:
+            check_share(self._model, self._run.args)
         self._model.train()
         self._console = make_console(self._args.iters, self._start)
         try:
@@ -120,8 +123,7 @@ class TrainingLoop:
         if self._val_set and (iteration == 1 or iteration % args.steps_per_eval == 0 or iteration == args.iters):
             self._validate(iteration)
             began = time.perf_counter()
-        if self._drill.before_step(iteration, self._step.rows(batch[0]), self._model):
-            self._guard.simulated = True
+        self._drill.before_step(iteration, self._step.rows(batch[0]), self._model)
         update = iteration % args.grad_accumulation_steps == 0
         loss, tokens, self._gradient = self._step(batch, self._gradient, update)
         progress.losses += loss

@@ -25,7 +25,6 @@ class Fault(Exception):  # noqa: N818 - the design's word for what a guard has f
         what: what was seen, in one clause, e.g. "train loss is nan".
         iteration: the iteration in which it was seen; 0 before the first.
         last_finite: the last good train loss, when there was one.
-        simulated: whether a drill injected it.
         advice: what a person can do about it.
     """
 
@@ -36,7 +35,6 @@ class Fault(Exception):  # noqa: N818 - the design's word for what a guard has f
         *,
         iteration: int = 0,
         last_finite: LastFinite | None = None,
-        simulated: bool = False,
         advice: str = "",
     ) -> None:
         super().__init__(what)
@@ -44,7 +42,6 @@ class Fault(Exception):  # noqa: N818 - the design's word for what a guard has f
         self.what = what
         self.iteration = iteration
         self.last_finite = last_finite
-        self.simulated = simulated
         self.advice = advice
 
     @property

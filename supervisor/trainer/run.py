@@ -84,7 +84,6 @@ class Run:
             iteration=fault.iteration,
             what=fault.what,
             last_finite={"iteration": last.iteration, "train_loss": last.train_loss} if last else None,
-            simulated=fault.simulated,
         )
         sys.stdout.flush()
         print(fault.line, file=sys.stderr, flush=True)

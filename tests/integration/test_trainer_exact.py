@@ -180,7 +180,7 @@ def test_a_nan_stops_the_run_before_anything_poisoned_is_written(tiny, reference
 
     assert attempt.wait() == 70
     fault = attempt.of_kind("fault")[0]
-    assert (fault["cause"], fault["iteration"], fault["simulated"]) == ("nan_loss", 11, True)
+    assert (fault["cause"], fault["iteration"]) == ("nan_loss", 11)
     assert fault["last_finite"]["iteration"] == 10
     line = r"stoker: nan_loss: train loss is nan at iteration 11 \(last finite report: [0-9.]+ at iteration 10\)"
     assert re.search(line, attempt.log)
@@ -366,3 +366,14 @@ def test_the_installed_mlx_lm_was_reviewed():
     import mlx_lm
 
     assert is_proved(Path(mlx_lm.__path__[0])), "read the difference of its train() and add its hash to reviewed.json"
+
+
+def test_a_full_fine_tune_of_the_top_layers_only_stops_before_its_first_step(tiny, tmp_path):
+    run = TrainerRun(tmp_path, tiny, KINDS["full"] | {"num_layers": 2})
+    attempt = run.launch()
+
+    assert attempt.wait() == 70
+    assert attempt.of_kind("fault")[0]["cause"] == "top_layers_only"
+    assert "stoker: top_layers_only: 50.0% of the parameters in the model's 4 layers are trained" in attempt.log
+    assert not attempt.of_kind("train")
+    assert run.finish(allow_partial=True).of_kind("final")
