@@ -133,7 +133,7 @@ class TrainingLoop:
         _clear_cache(args)
         progress.train_time += time.perf_counter() - began
         self._guard.check_loss(
-            iteration, number(loss), count(tokens), self._stream.examples, self._run.where_examples_are()
+            iteration, number(loss), lambda: count(tokens), self._stream.examples, self._run.where_examples_are
         )
         progress.iteration = iteration
         progress.step += update
