@@ -92,10 +92,16 @@ def apply(
             factors = _with_factor(factors, launch | {"from_step": _from_step(stored, starts or {}, accumulation)})
         elif name in IN_CONFIG:
             changed[name] = stored["to"]
-        else:
+        elif not _made_at_admission(stored, config):
             raise ValueError(f"an adjustment of {name!r} cannot be applied: known are micro_batch, learning_rate, "
                              f"{', '.join(sorted(IN_CONFIG))}")  # fmt: skip
     return Applied({**config, **changed}, changed, micro_batch, tuple(factors))
+
+
+def _made_at_admission(record: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Was it made when the job was accepted? Then it stands in the configuration, or is no matter of the trainer's."""
+    name = str(record["field"])
+    return name.startswith("stoker.") or config.get(name) == record["to"]
 
 
 def eased_from(

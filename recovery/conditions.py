@@ -61,6 +61,12 @@ class Facts:
         """Was the learning rate lowered in the middle of the run, so that what came before may have spoiled the weights?"""
         return bool(self.situation.current.eased_from)
 
+    @property
+    def launched_by(self) -> str | None:
+        """The `row/rung` of the plan that this attempt was the launch of; None for the first."""
+        history = self.situation.history
+        return history[-2].plan if len(history) > 1 else None
+
     def used(self, rung: Rung, name: str) -> int:
         """How often the rung was used, over the period that it counts."""
         uses = self.tally.rungs if rung.per == "progress" else self.tally.rungs_in_run
@@ -100,6 +106,8 @@ def holds(when: When, facts: Facts) -> bool:
         wanted = getattr(when, name)
         if wanted is not None and wanted != value:
             return False
+    if when.after is not None and facts.launched_by != f"{facts.row.name}/{when.after}":
+        return False
     if when.retryable is not None and facts.situation.diagnosis.retryable not in when.retryable:
         return False
     return when.finding is None or facts.finding_matches(when.finding)

@@ -50,6 +50,7 @@ class When(_Data):
         finding: wildcard patterns for the rule or the text of the deciding finding, or the fingerprint.
         eased: the learning rate in effect was lowered after iteration 0, so part of the run was trained with a higher one.
         restart_free: a start from iteration 0 is allowed without asking.
+        after: the rung of this row whose launch this attempt was.
     """
 
     same_iteration: bool | None = None
@@ -61,6 +62,7 @@ class When(_Data):
     finding: Globs | None = None
     eased: bool | None = None
     restart_free: bool | None = None
+    after: Identifier | None = None
 
 
 class Backoff(_Data):

@@ -21,6 +21,7 @@ FROZEN = 5  # equal losses in a row, train and validation together
 FROZEN_FLOOR = 0.5  # below that a memorised data set may well stand still
 ABOVE_CHANCE = 15.0  # nats: more than any vocabulary's uniform guess, ln(150,000) = 12
 SLOW = 0.5  # of the earlier throughput
+SWAP_GB = 1.0  # a smaller growth pushes no machine into swapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +125,15 @@ def slowed(reports: Sequence[Report]) -> Trouble | None:
 
 
 def swapping(reports: Sequence[Report]) -> Trouble | None:
-    """Return where peak memory grew report by report, by a fifth or while throughput fell: the road to a kill for memory."""
+    """Return where peak memory grew report by report while throughput fell: the road to a kill for memory.
+
+    Growth alone says nothing: the peak is a running maximum, and the first long batches of any run raise it.
+    """
     tail = [(r, r.peak_memory) for r in reports if r.peak_memory][-4:]
     if len(tail) < CONFIRM or not all(b > a for (_, a), (_, b) in pairwise(tail)):
         return None
     first, last = tail[0][1], tail[-1][1]
-    if last < 1.2 * first and slowed(reports) is None:
+    if last - first < SWAP_GB or slowed(reports) is None:
         return None
     return Trouble(
         "swapping", tail[0][0], f"peak memory grew from {first:.1f} to {last:.1f} GB over the last {len(tail)} reports"

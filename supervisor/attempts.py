@@ -14,20 +14,24 @@ from typing import Any
 import structlog
 
 from stoker.profiles.trainer_rows import capabilities, trainer_rows
+from stoker.recovery.adjust import eased_from
 from stoker.recovery.policy import load_policies
 from stoker.recovery.rules import load_rules
 from stoker.supervisor import child, lease
 from stoker.supervisor.context import Context
 from stoker.supervisor.examine import Case, Outcome, examine
+from stoker.supervisor.failpoints import hit
 from stoker.supervisor.host.exits import ExitWatch
 from stoker.supervisor.host.inhibit import start_inhibitor
 from stoker.supervisor.launching import Launched
 from stoker.supervisor.life import change, perform
-from stoker.supervisor.settling import history, settle
+from stoker.supervisor.settling import NEWEST, history, settle
 from stoker.supervisor.states import ACTIVE, Event, State
 
 _log = structlog.get_logger("attempts")
-_LEASE_PATIENCE_S = 30.0  # how long the lease may outlive exit.json before a person is told who holds it
+_LEASE_PATIENCE_S = 30.0  # how long the lease may outlive the trainer before its end is examined all the same
+_SWEEP_S = 5.0  # what a trainer left in its group gets this long between SIGTERM and SIGKILL
+_FAILURES = 5  # so many, 1 s, 2 s, 4 s ... apart, then a person is asked
 
 
 @dataclass(slots=True)
@@ -39,8 +43,10 @@ class _Live:
     process: "subprocess.Popen[bytes] | None" = None  # the shim, when it is our child
     watched: int = 0  # the pid whose end wakes us; 0: the lease is polled
     started: bool = False
-    exit_seen_at: float | None = None
+    alone_since: float | None = None  # since when nobody but strangers holds the lease
     examined: "Future[Outcome] | None" = None
+    failures: int = 0  # times in a row that its end could not be examined or recorded
+    again_at: float = 0.0  # not looked at before, after such a failure
 
 
 class Attempts:
@@ -60,7 +66,7 @@ class Attempts:
     @property
     def impatient(self) -> bool:
         """Whether something has to be looked at soon that cannot wake us: a start, a lease without a pid."""
-        return any(not live.started or not live.watched for live in self._live.values())
+        return any(not live.started or not live.watched for live in self._live.values() if live.examined is None)
 
     def add(self, launched: Launched) -> None:
         """Watch an attempt that was just launched."""
@@ -73,7 +79,8 @@ class Attempts:
         for run in self._ctx.store.runs_in(*ACTIVE):
             live = _Live(run["run_id"], run["attempt"])
             self._live[live.run_id] = live
-            self._attach(live)
+            if self._this(live)["boot_id"] == self._ctx.boot:  # pids of another boot are strangers
+                self._attach(live)
             _log.info("adopted", run=live.run_id, attempt=live.n, watched=live.watched)
 
     def _attach(self, live: _Live) -> None:
@@ -85,38 +92,40 @@ class Attempts:
             live.watched = pid
 
     def poll(self) -> None:
-        """Look at every attempt once: started, ended, examined."""
+        """Look at every attempt once: started, ended, examined. A fault in one does not touch the others."""
         for run_id in self._watch.poll():
             if run_id in self._live:
                 self._live[run_id].watched = 0
         for live in list(self._live.values()):
-            self._poll(live)
+            if live.again_at > self._ctx.clock.continuous():
+                continue
+            try:
+                self._poll(live)
+            except Exception as error:  # noqa: BLE001 - logged; one run's trouble must not stop the others
+                _log.exception("attempt_failed", run=live.run_id, attempt=live.n)
+                self._failed(live, error)
         self._children = [process for process in self._children if process.poll() is None]
 
     def _poll(self, live: _Live) -> None:
         if live.examined is not None:
             if live.examined.done():
-                self._settle(live)
+                self._settle(live, live.examined)
             return
         if live.process is not None:
             live.process.poll()
         paths = self._ctx.home.run(live.run_id)
         run = self._ctx.store.run(live.run_id)
-        exited = paths.attempt(live.n).exit.exists()
-        if not exited:
+        if not paths.attempt(live.n).exit.exists():
             if run["state"] == State.STARTING:
                 self._started(live)
             else:
                 live.started = True
             if live.watched:
                 return
-            if lease.held(paths.lease):
-                self._attach(live)  # the shim is gone and its trainer lives, or it has not said who it is yet
+        if lease.held(paths.lease):
+            self._attach(live)  # the shim is gone and its trainer lives, or it has not said who it is yet
+            if live.watched or not self._over(live):
                 return
-            exited = paths.attempt(live.n).exit.exists()  # written between the two looks
-        elif lease.held(paths.lease):
-            self._outlived(live)
-            return
         self._examine(live, run)
 
     def _started(self, live: _Live) -> None:
@@ -128,31 +137,60 @@ class Attempts:
             if inhibitor is not None:
                 self._children.append(inhibitor)
 
-    def _outlived(self, live: _Live) -> None:
-        """The trainer has ended but somebody it started still holds the lease."""
+    def _over(self, live: _Live) -> bool:
+        """Whether the attempt counts as ended although somebody whom the trainer started still holds the lease.
+
+        What stayed in its group is ended (the shim does the same, where it still lives). A stray in a session of its own
+        keeps the lease: the attempt's end is examined all the same, and only another launch has to wait for a person.
+        """
+        attempt = self._ctx.home.run(live.run_id).attempt(live.n)
+        processes = child.find(attempt)
+        known = processes is not None and processes.trainer_pid
+        if not attempt.exit.exists() and not known:
+            return False  # a shim that has not said yet whom it started
         now = self._ctx.clock.continuous()
-        live.exit_seen_at = live.exit_seen_at or now
-        if now - live.exit_seen_at >= _LEASE_PATIENCE_S:
-            reason = (f"the trainer of attempt {live.n} has ended but a process that it started still holds the run; "
-                      f"end that process, or: stoker resume {live.run_id} --force")  # fmt: skip
-            with self._ctx.store.transaction():
-                self._ctx.store.update_attempt(live.run_id, live.n, ended_at=self._ctx.clock.wall(), cause="unknown")
-                onward = json.dumps({"target": 1 << 53, "mode": "exact"})
-                effects = change(self._ctx, live.run_id, Event.HOLD, reason, release="person", next=onward)
-            perform(self._ctx, live.run_id, effects)
-            del self._live[live.run_id]
+        if live.alone_since is None:
+            live.alone_since = now
+            child.sweep(attempt, signal.SIGTERM)
+        elif now - live.alone_since >= _SWEEP_S:
+            child.sweep(attempt, signal.SIGKILL)
+        return now - live.alone_since >= _LEASE_PATIENCE_S
 
     def _examine(self, live: _Live, run: sqlite3.Row) -> None:
-        live.exit_seen_at = self._ctx.clock.continuous()
         live.examined = self._pool.submit(examine, self._case(live, run), self._ctx.verified)
         live.examined.add_done_callback(lambda _: self._wake())
 
+    def _this(self, live: _Live) -> sqlite3.Row:
+        return next(row for row in self._ctx.store.attempts(live.run_id) if row["n"] == live.n)
+
+    def _failed(self, live: _Live, error: Exception) -> None:
+        """Try again later: the disk may be full, the database busy; what stays wrong is held for a person."""
+        live.examined = None
+        live.failures += 1
+        live.again_at = self._ctx.clock.continuous() + 2.0 ** (live.failures - 1)
+        cured_by_time = isinstance(error, OSError | sqlite3.Error) and live.failures < _FAILURES
+        if cured_by_time or live.watched:  # a living trainer is never forgotten
+            return
+        with self._ctx.store.transaction():
+            self._ctx.store.update_attempt(live.run_id, live.n, ended_at=self._ctx.clock.wall(), cause="unknown")
+            effects = change(
+                self._ctx,
+                live.run_id,
+                Event.HOLD,
+                f"attempt {live.n} ended and its end could not be examined ({error}); then: stoker resume {live.run_id}",
+                release="person",
+                desired=None,
+                next=json.dumps({"target": NEWEST, "mode": "exact"}),
+            )
+        del self._live[live.run_id]
+        perform(self._ctx, live.run_id, effects)
+
     def _case(self, live: _Live, run: sqlite3.Row) -> Case:
         job = json.loads(run["job"])
-        attempts = self._ctx.store.attempts(live.run_id)
-        this = next(row for row in attempts if row["n"] == live.n)
+        attempts, this = self._ctx.store.attempts(live.run_id), self._this(live)
         paths = self._ctx.home.run(live.run_id)
         adjustments = [a for a in json.loads(run["adjustments"]) if a["attempt"] <= live.n]
+        starts = {a["n"]: a["from_iteration"] for a in attempts}
         row = trainer_rows()[run["trainer"]]
         recovery = job["stoker"]["recovery"]
         factor = 1.0
@@ -168,9 +206,10 @@ class Attempts:
             trainer=row,
             capabilities=capabilities(row, tuple(job["stoker"].get("command") or ())),
             history=history(self._ctx, live.run_id, live.n),
-            starts={a["n"]: a["from_iteration"] for a in attempts},
+            starts=starts,
             micro_batch=next((a["to"] for a in reversed(adjustments) if a["field"] == "micro_batch"), None),
             lr_factor=factor,
+            eased_from=eased_from(adjustments, starts, int(job["config"].get("grad_accumulation_steps") or 1)),
             lossy=recovery["lossy"],
             start_over=recovery["start_over"],
             stop=run["desired"],
@@ -182,43 +221,13 @@ class Attempts:
             jitter=random.random(),  # noqa: S311 - spreads retries, guards nothing
         )
 
-    def _settle(self, live: _Live) -> None:
-        assert live.examined is not None
+    def _settle(self, live: _Live, examined: "Future[Outcome]") -> None:
+        outcome = examined.result()
+        hit("daemon.settle.before")
+        effects = settle(self._ctx, live.run_id, outcome)
+        hit("daemon.settle.after")
         del self._live[live.run_id]
-        settle(self._ctx, live.run_id, live.examined.result())
-
-    def terminate(self, run_id: str, grace_s: float) -> None:
-        """Begin the stop ladder: SIGTERM now, SIGKILL after the grace. Its deadline is a row: a new daemon goes on."""
-        run = self._ctx.store.run(run_id)
-        paths = self._ctx.home.run(run_id).attempt(run["attempt"])
-        now = self._ctx.clock.continuous()
-        with self._ctx.store.transaction():
-            self._ctx.store.update_attempt(
-                run_id, run["attempt"], stop_asked_at=now, stop_kill_at=now + grace_s, stop_stage="term"
-            )
-            self._ctx.store.event(
-                run_id, "stopping", f"SIGTERM to attempt {run['attempt']}, SIGKILL in {grace_s:.0f} s"
-            )
-        child.signal_attempt(paths, signal.SIGTERM)
-
-    def climb(self) -> float | None:
-        """Take the next rung of every stop ladder that is due; return the seconds until the next one."""
-        now, soonest = self._ctx.clock.continuous(), None
-        rows = self._ctx.store.db.execute(
-            "SELECT a.run_id, a.n, a.stop_kill_at, a.stop_asked_at FROM attempts a JOIN runs r ON r.run_id = a.run_id "
-            "AND r.attempt = a.n WHERE a.stop_stage = 'term' AND r.state = 'stopping'"
-        ).fetchall()
-        for row in rows:
-            # A clock that starts again with a boot can only make the deadline come sooner, never lose it.
-            left = row["stop_kill_at"] - now
-            if 0 < left <= row["stop_kill_at"] - row["stop_asked_at"]:
-                soonest = left if soonest is None else min(soonest, left)
-                continue
-            with self._ctx.store.transaction():
-                self._ctx.store.update_attempt(row["run_id"], row["n"], stop_stage="kill")
-                self._ctx.store.event(row["run_id"], "killed", f"attempt {row['n']} did not end in time: SIGKILL")
-            child.signal_attempt(self._ctx.home.run(row["run_id"]).attempt(row["n"]), signal.SIGKILL)
-        return soonest
+        perform(self._ctx, live.run_id, effects)
 
 
 def _path(value: Any) -> Path | None:

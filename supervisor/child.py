@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from stoker.supervisor.files import read_json
 from stoker.supervisor.host.boot import same_process
 from stoker.supervisor.paths import AttemptPaths
@@ -84,7 +86,7 @@ def signal_attempt(attempt: AttemptPaths, number: signal.Signals) -> bool:
     processes = find(attempt)
     if processes is None:
         return False
-    if processes.shim_alive:
+    if processes.shim_alive and (processes.trainer_alive or not processes.trainer_pid):
         number = signal.SIGUSR2 if number is signal.SIGKILL else number
         with contextlib.suppress(ProcessLookupError):
             os.kill(processes.shim_pid, number)
@@ -94,3 +96,16 @@ def signal_attempt(attempt: AttemptPaths, number: signal.Signals) -> bool:
             os.killpg(processes.trainer_pid, number)
             return True
     return False
+
+
+def sweep(attempt: AttemptPaths, number: signal.Signals) -> None:
+    """Signal what is left of the trainer's group when neither shim nor trainer lives any more.
+
+    A group keeps its number for as long as it has members, so without a process of that pid the number is either the
+    trainer's old group or nobody's.
+    """
+    processes = find(attempt)
+    if processes is None or not processes.trainer_pid or psutil.pid_exists(processes.trainer_pid):
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(processes.trainer_pid, number)

@@ -1,7 +1,7 @@
 """The daemon: one loop over a list of named steps.
 
-    answer commands → take dropped files → look at the attempts → climb stop ladders → wake waiting and held runs →
-    sort out needs → start what fits the slots → reap hooks → tell the service manager
+    finish claims → answer commands → take dropped files → look at the attempts → climb stop ladders →
+    wake waiting and held runs → sort out needs → start what fits the slots → reap hooks → tell the service manager
 
 Each step reads the store or the disk and changes state only through `life.change`. A fault in one run's step is logged
 and never ends the loop. Between rounds the daemon sleeps until something happens.
@@ -11,15 +11,16 @@ import json
 import os
 import platform
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import structlog
 import tenacity
 
 from stoker.recovery.checkpoint.choose import Choice
-from stoker.supervisor import inbox, jobs, schedule
+from stoker.supervisor import inbox, jobs, schedule, stopping
 from stoker.supervisor.attempts import Attempts
 from stoker.supervisor.clock import Clock
 from stoker.supervisor.commands import Commands
@@ -30,11 +31,11 @@ from stoker.supervisor.host.exits import ExitWatch
 from stoker.supervisor.host.notify import Notifier
 from stoker.supervisor.instance import Instance
 from stoker.supervisor.launching import launch, request
-from stoker.supervisor.life import catch_up
+from stoker.supervisor.life import catch_up, change, perform
 from stoker.supervisor.paths import Home, RunPaths
 from stoker.supervisor.prepare import Request, select
 from stoker.supervisor.settings import Settings
-from stoker.supervisor.states import ACTIVE, State
+from stoker.supervisor.states import ACTIVE, Event, State
 from stoker.supervisor.store.write import Store
 from stoker.supervisor.waker import Waker
 
@@ -69,17 +70,17 @@ class Daemon:
         self._notifier = Notifier.from_environment()
         self._exits: ExitWatch[str] = ExitWatch()
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="examine")
-        folders = (home.inbox, *(path.expanduser() for path in settings.inbox))
-        for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True)
+        folders = inbox.folders(home.inbox, settings.inbox)
         self._inbox = inbox.Inbox(folders, clock)
         home.wake.touch(mode=0o600)
         self._waker = Waker(self._exits, folders, home.wake)
         self._attempts = Attempts(self._ctx, self._pool, self._exits, self._waker.wake)
-        self._commands = Commands(self._ctx, self._attempts)
+        self._commands = Commands(self._ctx)
+        self._claims_open = True  # run folders without a row may be there
         self._choosing: dict[str, tuple[Request, Future[Choice]]] = {}
         self._next_wake_s = 0.0
         self._steps: tuple[Callable[[], None], ...] = (
+            self._recover_claims,
             self._answer_commands,
             self._take_drops,
             self._attempts.poll,
@@ -95,8 +96,7 @@ class Daemon:
         """Serve until asked to stop, or, draining, until nothing is left to do. Trainers live on."""
         self._waker.listen()
         self._attempts.adopt()
-        self._recover_claims()
-        catch_up(self._ctx)
+        self._guarded("catch_up", lambda: catch_up(self._ctx))
         self._notifier.ready("ready")
         _log.info("ready", home=str(self._ctx.home.dir), pid=os.getpid(), adopted=len(self._attempts))
         try:
@@ -114,57 +114,67 @@ class Daemon:
             self._sooner(self._notifier.watchdog_interval_s)
         for step in self._steps:
             self._guarded(step.__name__, step)
-        if self._inbox.waiting or self._attempts.impatient:
+        self._sooner(self._inbox.due_s())
+        if self._attempts.impatient:
             self._sooner(_SOON_S)
 
-    def _guarded(self, what: str, step: Callable[[], None]) -> None:
+    def _guarded(self, what: str, step: Callable[[], None]) -> bool:
         """Perform a step; its failure is logged and disturbs nothing else (the next round tries again)."""
         try:
             step()
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged; the daemon outlives whatever one step meets
             _log.exception("step_failed", step=what)
+            return False
+        return True
 
     def _sooner(self, seconds: float | None) -> None:
         if seconds is not None:
             self._next_wake_s = min(self._next_wake_s, seconds)
 
     def _recover_claims(self) -> None:
+        """Admit what a crash, or a full disk, left claimed without a row."""
+        if not self._claims_open:
+            return
+
         def lost(paths: RunPaths, verdict: jobs.Verdict) -> None:
             back = self._ctx.home.inbox / f"{paths.dir.name}.yaml"
             paths.submitted.rename(back)
-            inbox.reject(back, verdict.as_text())
+            self._reject(back, verdict.as_text())
 
-        self._guarded("recover_claims", lambda: self._log_claims(lost))
-
-    def _log_claims(self, lost: Callable[[RunPaths, jobs.Verdict], None]) -> None:
         for run_id in jobs.unfinished(self._ctx.home, self._ctx.store, lost):
             _log.info("claim_finished", run=run_id)
+        self._claims_open = False
 
     def _answer_commands(self) -> None:
         for row in _patient(self._ctx.store.open_commands)():
-            payload = json.loads(row["payload"])
             try:
-                answer = self._submit(row["id"], payload) if row["verb"] == "submit" else None
-                answer = answer or self._commands.carry_out(row["verb"], payload)
-            except Exception as error:
+                if row["verb"] == "submit":
+                    self._submit(row)
+                else:
+                    self._commands.carry_out(row)
+            except (OSError, sqlite3.OperationalError):
+                # A full disk or a busy database is no answer: the command stays, the next round tries again.
+                _log.exception("command_postponed", verb=row["verb"])
+                self._claims_open = True
+            except Exception as error:  # noqa: BLE001 - logged, and answered to the person who asked
                 _log.exception("command_failed", verb=row["verb"])
-                answer = {
-                    "ok": False,
-                    "error": f"{row['verb']} failed: {error}",
-                    "hint": "see daemon.log",
-                    "exit_code": 1,
-                }
+                what = f"{row['verb']} failed: {error}"
+                self._answer(row, {"ok": False, "error": what, "hint": f"see {self._ctx.home.log}", "exit_code": 1})
+
+    def _answer(self, row: sqlite3.Row, answer: Mapping[str, object]) -> None:
+        with self._ctx.store.transaction():
             self._ctx.store.answer(row["id"], answer)
 
-    def _submit(self, command: int, payload: dict[str, str]) -> dict[str, object]:
+    def _submit(self, row: sqlite3.Row) -> None:
+        payload = json.loads(row["payload"])
         submission = jobs.Submission(
             data=payload["text"].encode("utf-8", "surrogateescape"),
             file=payload["file"],
             base_dir=Path(payload["base_dir"]),
-            source=f"command:{command}",
+            source=f"command:{row['id']}",
         )
         verdict = self._admit(submission)
-        return {"ok": verdict.run_id is not None, **verdict.as_json()}
+        self._answer(row, {"ok": verdict.run_id is not None, **verdict.as_json()})
 
     def _admit(self, submission: jobs.Submission) -> jobs.Verdict:
         ctx = self._ctx
@@ -172,27 +182,31 @@ class Daemon:
 
     def _take_drops(self) -> None:
         for drop in self._inbox.scan():
-            self._guarded(f"take {drop.path.name}", lambda drop=drop: self._take(drop))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            if not self._guarded(f"take {drop.path.name}", partial(self._take, drop)):
+                self._claims_open = True
 
     def _take(self, drop: inbox.Drop) -> None:
         if drop.problem is not None:
-            self._reject(drop, f"{drop.path.name}: {drop.problem}\n")
+            self._reject(drop.path, f"{drop.path.name}: {drop.problem}\n")
+            self._inbox.done(drop)
             return
         submission = jobs.Submission(drop.data, drop.path.name, None, path=drop.path)
         verdict = self._admit(submission)
         if verdict.run_id is not None:
             _log.info("accepted", file=drop.path.name, run=verdict.run_id)
+            self._inbox.done(drop)
         elif not self._inbox.again_later(drop):
-            self._reject(drop, verdict.as_text())
+            self._reject(drop.path, verdict.as_text())
+            self._inbox.done(drop)
 
-    def _reject(self, drop: inbox.Drop, answer: str) -> None:
-        place = inbox.reject(drop.path, answer)
+    def _reject(self, path: Path, answer: str) -> None:
+        place = inbox.reject(path, answer)
         with self._ctx.store.transaction():
-            self._ctx.store.event(None, "rejected", f"{drop.path.name}: see {place.name}.error.txt")
-        _log.info("rejected", file=drop.path.name, answer=str(place) + ".error.txt")
+            self._ctx.store.event(None, "rejected", f"{path.name}: see {place.name}.error.txt")
+        _log.info("rejected", file=path.name, answer=str(place) + ".error.txt")
 
     def _climb(self) -> None:
-        self._sooner(self._attempts.climb())
+        self._sooner(stopping.climb(self._ctx))
 
     def _wake_runs(self) -> None:
         self._sooner(schedule.wake(self._ctx, free_bytes(self._ctx.home.dir) / 1e9))
@@ -208,16 +222,30 @@ class Daemon:
             if busy >= self._ctx.settings.slots:
                 break
             busy += 1
-            self._guarded(f"start {run['run_id']}", lambda run=run: self._choose(run))  # type: ignore[misc]  # as above
+            self._start(run["run_id"], partial(self._choose, run))
         for run_id, (wanted, choosing) in list(self._choosing.items()):
             if choosing.done():
                 del self._choosing[run_id]
-                self._guarded(f"start {run_id}", lambda w=wanted, c=choosing: self._launch(w, c.result()))  # type: ignore[misc]  # as above
+                self._start(run_id, partial(self._launch_chosen, wanted, choosing))
         if self._choosing:
             self._sooner(_SOON_S)
 
+    def _start(self, run_id: str, step: Callable[[], None]) -> None:
+        """Perform a step of a start; a run that cannot be started is held, so that it does not block those behind it."""
+        try:
+            step()
+        except sqlite3.OperationalError:  # busy, or no room for a transaction: nothing has been started
+            _log.exception("start_postponed", run=run_id)
+        except Exception as error:  # noqa: BLE001 - logged; one run's trouble must not stop the others
+            _log.exception("start_failed", run=run_id)
+            if self._ctx.store.run(run_id)["state"] == State.QUEUED:
+                reason = f"it cannot be started ({error}); then: stoker resume {run_id}"
+                perform(self._ctx, run_id, change(self._ctx, run_id, Event.HOLD, reason, release="person"))
+
     def _choose(self, run: sqlite3.Row) -> None:
         """Choose the checkpoint beside the loop: hashing a large one takes seconds."""
+        if schedule.unmet(self._ctx, run):  # admitted by the command line since needs were sorted
+            return
         wanted = request(self._ctx, run)
         if not (wanted.next or {}).get("target"):
             self._launch(wanted, Choice(None, ()))
@@ -226,9 +254,12 @@ class Daemon:
         choosing.add_done_callback(lambda _: self._waker.wake())
         self._choosing[wanted.run_id] = (wanted, choosing)
 
+    def _launch_chosen(self, wanted: Request, choosing: Future[Choice]) -> None:
+        self._launch(wanted, choosing.result())
+
     def _launch(self, wanted: Request, choice: Choice) -> None:
         run = self._ctx.store.run(wanted.run_id)
-        if run["state"] != State.QUEUED:  # paused or cancelled meanwhile
+        if run["state"] != State.QUEUED or request(self._ctx, run) != wanted:  # paused, cancelled, resumed otherwise
             return
         launched = launch(self._ctx, run, wanted, choice)
         if launched is not None:
@@ -244,7 +275,11 @@ class Daemon:
     def _drained(self) -> bool:
         pending = self._ctx.store.runs_in(State.QUEUED, State.WAITING, *ACTIVE)
         return (
-            not pending and not self._ctx.store.open_commands() and not self._inbox.waiting and not self._ctx.hooks.busy
+            not pending
+            and not self._claims_open
+            and not self._ctx.store.open_commands()
+            and not self._inbox.waiting
+            and not self._ctx.hooks.busy
         )
 
     def _close(self) -> None:

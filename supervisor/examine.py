@@ -5,6 +5,8 @@ Nothing is moved or written here; the daemon performs what the outcome says.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 from stoker.profiles.trainer_rows import TrainerRow
@@ -19,6 +21,9 @@ from stoker.supervisor.ending import Ending, Success, judge, read_ending
 from stoker.supervisor.excerpt import Excerpt, read_excerpt
 from stoker.supervisor.paths import RunPaths
 from stoker.supervisor.verified import Verified
+
+_NEVER = "interrupted/never-started"
+_NEVERS = 5  # attempts in a row that never started a trainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Case:
         capabilities: what may be adjusted, and `resume`.
         history: earlier attempts since budgets were cleared, oldest first.
         starts: attempt -> iteration it started from, all attempts.
-        micro_batch, lr_factor: adjustments in effect.
+        micro_batch, lr_factor, eased_from: adjustments in effect; the last is the iteration where the rate was lowered.
         lossy, start_over: what the job allows.
         stop: what a person asked for while it ran: paused, cancelled; None = nobody asked.
         host: host events during the attempt: rebooted.
@@ -56,6 +61,7 @@ class Case:
     starts: Mapping[int, int]
     micro_batch: int | None
     lr_factor: float
+    eased_from: int | None
     lossy: str
     start_over: str
     stop: str | None
@@ -126,17 +132,35 @@ def examine(case: Case, verified: Verified) -> Outcome:
 
 
 def _never_started(case: Case) -> tuple[Diagnosis, Plan]:
-    """The daemon died after it recorded the attempt and before anything was started: nothing happened, nothing counts."""
-    text = "the daemon ended before the trainer was started"
+    """The daemon, or the shim, died after the attempt was recorded and before a trainer was started: nothing happened.
+
+    That counts against no budget, but when it happens again and again something here kills them.
+    """
+    said = _last_line(case.paths.attempt(case.n).shim_log)
+    text = f"the shim ended before it started the trainer: {said}" if said else (
+        "the daemon ended before the trainer was started"
+    )  # fmt: skip
+    in_a_row = 1 + sum(1 for _ in takewhile(lambda past: past.plan == _NEVER, reversed(case.history)))
     diagnosis = Diagnosis(
         cause="interrupted", confidence=1.0, findings=(), retryable="yes", advice="nothing to do", onset=None,
         fingerprint="", simulated=False,
     )  # fmt: skip
-    again = Plan(
-        action="resume", target=case.from_iteration, adjustment=None, delay_s=0.0, counted=False,
-        row="interrupted/never-started", reason=text, release=None, numbers={},
+    hold = in_a_row >= _NEVERS
+    reason = f"{text}, {in_a_row} times in a row; find out why, then: stoker resume RUN" if hold else text
+    plan = Plan(
+        action="hold" if hold else "resume", target=None if hold else case.from_iteration, adjustment=None, delay_s=0.0,
+        counted=False, row=_NEVER, reason=reason, release="person" if hold else None,
+        numbers={"target_if_resumed": case.from_iteration},
     )  # fmt: skip
-    return diagnosis, again
+    return diagnosis, plan
+
+
+def _last_line(path: Path) -> str:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _good(case: Case, choice: Choice) -> dict[int, tuple[int, str]]:
@@ -217,20 +241,26 @@ def _number(value: Any) -> float | None:
 
 def _current(case: Case, ending: Ending) -> Current:
     accumulation = int(case.config.get("grad_accumulation_steps") or 1)
-    report = ending.last("train")
-    rate = _number(report.get("learning_rate")) if report else None
-    if rate is None and isinstance(case.config.get("learning_rate"), (int, float)):
-        rate = float(case.config["learning_rate"]) * case.lr_factor
     return Current(
         batch_size=int(case.config.get("batch_size") or 1),
         micro_batch=case.micro_batch,
         grad_checkpoint=bool(case.config.get("grad_checkpoint")),
         max_seq_length=int(case.config.get("max_seq_length") or 0),
         lr_factor=case.lr_factor,
-        learning_rate=rate,
+        learning_rate=_rate(case, ending),
         step=ending.iteration // accumulation,
         grad_accumulation_steps=accumulation,
+        eased_from=case.eased_from,
     )
+
+
+def _rate(case: Case, ending: Ending) -> float | None:
+    """Return the learning rate in effect: of a schedule what was reported last, else the configured one (past its ramp)."""
+    constant = case.config.get("learning_rate")
+    if isinstance(constant, (int, float)) and not case.config.get("lr_schedule"):
+        return float(constant)
+    report = ending.last("train")
+    return _number(report.get("learning_rate")) if report else None
 
 
 def _this(case: Case, ending: Ending, diagnosis: Diagnosis, best: int | None) -> PastAttempt:
@@ -245,4 +275,3 @@ def _this(case: Case, ending: Ending, diagnosis: Diagnosis, best: int | None) ->
         counted=True,
         onset=diagnosis.onset,
     )
-

@@ -1,5 +1,6 @@
 """The hook command: run when a run is held, failed or completed, with the event on its standard input."""
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -27,13 +28,13 @@ class Hooks:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-            assert process.stdin is not None
-            # An event is far smaller than a pipe's buffer, so this never waits for the hook to read.
-            process.stdin.write(json.dumps(event, default=str).encode() + b"\n")
-            process.stdin.close()
         except OSError as error:
             _log.warning("hook_failed", command=list(command), error=str(error))
             return
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # it does not want to know, and has ended
+            # An event is far smaller than a pipe's buffer, so this never waits for the hook to read.
+            pipe.write(json.dumps(event, default=str).encode() + b"\n")
         self._running.append((process, now + _LIMIT_S))
 
     def reap(self, now: float) -> None:

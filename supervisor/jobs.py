@@ -4,11 +4,15 @@ The order of the claim survives any crash: the run's folder and admission.json, 
 folders are flushed, then the row. What has a folder but no row is admitted again at start-up (`unfinished`).
 """
 
+import contextlib
+import errno
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +23,7 @@ from stoker.profiles.resolve import checkpoint_keep
 from stoker.profiles.schema import StokerKeys
 from stoker.profiles.yaml_positions import parse
 from stoker.supervisor.clock import Clock
+from stoker.supervisor.failpoints import hit
 from stoker.supervisor.files import read_json, rename_durable, sync_folder, write_atomic, write_json
 from stoker.supervisor.paths import Home, RunPaths
 from stoker.supervisor.preflight import Appraisal, Surroundings, appraise
@@ -27,6 +32,7 @@ from stoker.supervisor.store.write import Store
 
 _SLUG = re.compile(r"[^a-z0-9]+")
 _ADMISSION = "admission.json"
+_CLAIM_S = 60.0  # a claim without its file that is older than this came to nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +97,50 @@ def admit(home: Home, store: Store, clock: Clock, submission: Submission, *, min
     appraisal = judge(home, min_free_gb, submission.data, submission.file, submission.base_dir)
     warnings = appraisal.warnings
     job, resolved = appraisal.job, appraisal.resolved
-    errors = appraisal.errors or (_conflicts(store, job) if job else ())
+    errors = appraisal.errors or (conflicts(store, job) if job else ())
     if job is None or resolved is None or errors:
         return Verdict(None, errors, warnings)
     paths = _folder(home, clock, job.name)
     base_dir = job.stoker.base_dir or (str(submission.base_dir) if submission.base_dir else None)
-    write_json(paths.dir / _ADMISSION, {"file": submission.file, "base_dir": base_dir, "source": submission.source})
-    if submission.path is not None:
-        rename_durable(submission.path, paths.submitted)
-    else:
-        write_atomic(paths.submitted, submission.data)
-    _insert(store, paths, appraisal, submission.source, base_dir)
+    note = {"file": submission.file, "base_dir": base_dir, "source": submission.source, "path": submission.path}
+    try:
+        write_json(paths.dir / _ADMISSION, note)
+        hit("daemon.claim.noted")
+        if submission.path is not None:
+            _move_in(submission.path, paths)
+        else:
+            write_atomic(paths.submitted, submission.data)
+    except OSError:
+        with contextlib.suppress(OSError):
+            _discard(paths.dir)
+        raise
+    hit("daemon.claim.moved")
+    _insert(store, paths, submission.data, appraisal, submission.source, base_dir)
     return Verdict(paths.dir.name, (), warnings)
+
+
+def _move_in(file: Path, paths: RunPaths) -> None:
+    """Move a dropped file into its run's folder, from another volume too."""
+    try:
+        rename_durable(file, paths.submitted)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # Out of sight first: what is half copied when the daemon dies must not be taken a second time.
+        rename_durable(file, _aside(file, paths))
+        _copy_aside(file, paths)
+
+
+def _aside(file: Path, paths: RunPaths) -> Path:
+    """Return where a file from another volume waits, unseen, until its copy is in the run's folder."""
+    return file.with_name(f".{paths.dir.name}.claimed")
+
+
+def _copy_aside(file: Path, paths: RunPaths) -> None:
+    aside = _aside(file, paths)
+    hit("daemon.claim.aside")
+    write_atomic(paths.submitted, aside.read_bytes())
+    aside.unlink()
 
 
 def _folder(home: Home, clock: Clock, name: str) -> RunPaths:
@@ -121,18 +159,19 @@ def _folder(home: Home, clock: Clock, name: str) -> RunPaths:
         return home.run(run_id)
 
 
-def _insert(store: Store, paths: RunPaths, appraisal: Appraisal, source: str | None, base_dir: str | None) -> None:
-    """Freeze the job in its folder and insert its row."""
+def _insert(
+    store: Store, paths: RunPaths, data: bytes, appraisal: Appraisal, source: str | None, base_dir: str | None
+) -> None:
+    """Freeze the job in its folder, as it was judged, and insert its row."""
     job, resolved = appraisal.job, appraisal.resolved
     assert job is not None
     assert resolved is not None
-    write_atomic(paths.job, paths.submitted.read_bytes())
+    write_atomic(paths.job, data)
     config = dict(resolved.config)
-    if job.row.interpreter is not None:
-        if "adapter_path" not in job.config:
-            config["adapter_path"] = str(paths.adapter)
-        if config.get("resume_adapter_file"):
-            config["resume_adapter_file"] = str(_copy_in(paths, Path(config["resume_adapter_file"])))
+    if "adapter_path" not in job.config:
+        config["adapter_path"] = str(paths.adapter)  # judged with the folder of a run that had no id yet
+    if job.row.interpreter is not None and config.get("resume_adapter_file"):
+        config["resume_adapter_file"] = str(_copy_in(paths, Path(config["resume_adapter_file"])))
     for folder in (paths.checkpoints, paths.staging, paths.attempts):
         folder.mkdir(mode=0o700, exist_ok=True)
     stoker = job.stoker.model_dump(mode="json", exclude={"env", "checkpoint"})
@@ -176,20 +215,51 @@ def adapter_key(path: Any) -> str:
     return os.path.realpath(path).casefold() if path else ""
 
 
-def _conflicts(store: Store, job: Job) -> tuple[Problem, ...]:
-    """Refuse a job whose adapter folder belongs to a run that has not ended."""
-    key = adapter_key(job.config.get("adapter_path"))
-    if not key:
-        return ()
+def conflicts(store: Store, job: Job) -> tuple[Problem, ...]:
+    """Refuse a job whose adapter folder belongs to a run that has not ended, or that waits for itself."""
+    found = []
+    if owner := adapter_owner(store, adapter_key(job.config.get("adapter_path"))):
+        text = f"adapter_path belongs to the run {owner}, which has not ended; name another folder"
+        found.append(job.problem(("adapter_path",), text))
+    if circle := _circle(store, job):
+        found.append(job.problem(("stoker", "needs"), f"needs go round in a circle: {' -> '.join(circle)}"))
+    return tuple(found)
+
+
+def adapter_owner(store: Store, key: str, besides: str = "") -> str | None:
+    """Return the run, other than `besides`, that has not ended and writes this adapter folder."""
     marks = ", ".join("?" for _ in ENDED)
     row = store.db.execute(
-        f"SELECT run_id FROM runs WHERE adapter_key = ? AND state NOT IN ({marks})",  # noqa: S608 - only question marks
-        (key, *ENDED),
+        f"SELECT run_id FROM runs WHERE adapter_key = ? AND run_id != ? AND state NOT IN ({marks})",  # noqa: S608 - only question marks
+        (key, besides, *ENDED),
     ).fetchone()
-    if row is None:
-        return ()
-    text = f"adapter_path belongs to the run {row['run_id']}, which has not ended; name another folder"
-    return (job.problem(("adapter_path",), text),)
+    return str(row["run_id"]) if row is not None and key else None
+
+
+def _circle(store: Store, job: Job) -> list[str] | None:
+    """Return the names from this job through what it needs back to it."""
+    ways = [[job.name, need] for need in job.stoker.needs]
+    seen = set()
+    while ways:
+        way = ways.pop()
+        row = newest(store, way[-1])
+        if row is None or row["run_id"] in seen or row["state"] in ENDED:
+            continue
+        seen.add(row["run_id"])
+        needs = json.loads(row["job"])["stoker"]["needs"]
+        if job.name in needs:
+            return [*way, job.name]
+        ways += [[*way, need] for need in needs]
+    return None
+
+
+def newest(store: Store, name: str, besides: str = "") -> sqlite3.Row | None:
+    """Return the newest run, other than `besides`, that a name in `needs` means."""
+    row: sqlite3.Row | None = store.db.execute(
+        "SELECT * FROM runs WHERE (name = ? OR run_id = ?) AND run_id != ? ORDER BY seq DESC LIMIT 1",
+        (name, name, besides),
+    ).fetchone()
+    return row
 
 
 def unfinished(home: Home, store: Store, lost: Callable[[RunPaths, Verdict], None]) -> list[str]:
@@ -200,19 +270,35 @@ def unfinished(home: Home, store: Store, lost: Callable[[RunPaths, Verdict], Non
         if folder.name in known or not folder.is_dir():
             continue
         paths = RunPaths(folder)
-        if not paths.submitted.exists():
-            _discard(folder)  # the claim ended before the file moved: it is still in the inbox
-            continue
         note = read_json(folder / _ADMISSION) or {}
+        if not _whole(paths, note):
+            continue
         base_dir = Path(note["base_dir"]) if note.get("base_dir") else None
         file = str(note.get("file") or "job.yaml")
-        appraisal = judge(home, 0.0, paths.submitted.read_bytes(), file, base_dir)
-        if not appraisal.ok:
-            lost(paths, Verdict(None, appraisal.errors))
+        data = paths.submitted.read_bytes()
+        appraisal = judge(home, 0.0, data, file, base_dir)
+        errors = appraisal.errors or (conflicts(store, appraisal.job) if appraisal.job else ())
+        if errors:
+            lost(paths, Verdict(None, errors))
             continue
-        _insert(store, paths, appraisal, note.get("source"), note.get("base_dir"))
+        _insert(store, paths, data, appraisal, note.get("source"), note.get("base_dir"))
         admitted.append(folder.name)
     return admitted
+
+
+def _whole(paths: RunPaths, note: Mapping[str, Any]) -> bool:
+    """Finish the claim of a folder as far as its file goes; False when the file never came here."""
+    file = Path(note["path"]) if note.get("path") else None
+    if not paths.submitted.exists():
+        if file is not None and _aside(file, paths).exists():
+            _copy_aside(file, paths)
+        elif (file is None or file.parent.is_dir()) and time.time() - paths.dir.stat().st_mtime > _CLAIM_S:
+            # The claim ended before the file moved: it is still in the inbox. A young folder may be the command line's,
+            # which is about to write the file.
+            _discard(paths.dir)
+    elif file is not None:
+        _aside(file, paths).unlink(missing_ok=True)
+    return paths.submitted.exists()
 
 
 def _discard(folder: Path) -> None:

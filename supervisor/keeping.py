@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -44,10 +45,7 @@ def supersede(paths: RunPaths, starts: Mapping[int, int], adapter: Path | None) 
         if abandoned and adapter is not None and file.parent == adapter and file.exists():
             target = paths.superseded / f"a{attempt}"
             target.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # The adapter folder may be on another volume than the home.
-            copied = _free(target / file.name)
-            copied.write_bytes(file.read_bytes())
-            file.unlink()
+            shutil.move(file, _free(target / file.name))  # the adapter folder may be on another volume than the home
             moved.append(file.name)
     return moved
 

@@ -1,26 +1,32 @@
 """Start an attempt: lease, files, row, shim - in this order, so that no crash can start a second trainer."""
 
+import errno
 import json
 import os
 import sqlite3
 import subprocess
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from stoker.profiles.trainer_rows import trainer_rows
 from stoker.recovery.checkpoint.choose import Choice
+from stoker.recovery.policy import load_policies
 from stoker.supervisor import child, lease
 from stoker.supervisor.context import Context
+from stoker.supervisor.failpoints import hit
 from stoker.supervisor.host.disk import free_bytes
 from stoker.supervisor.jobs import frozen_env
-from stoker.supervisor.keeping import quarantine, supersede
+from stoker.supervisor.keeping import move_aside, quarantine, supersede
 from stoker.supervisor.life import change, perform
 from stoker.supervisor.prepare import Prepared, Request, prepare
 from stoker.supervisor.states import Event
 
 _log = structlog.get_logger("attempts")
+DISK_PAUSE_S = 60.0  # before a run that is held for want of room is tried again, whatever the disk says
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +82,17 @@ def launch(ctx: Context, run: sqlite3.Row, wanted: Request, choice: Choice) -> L
         _hold(ctx, run_id, f"a process still holds the lease of this run ({_holders(paths.lease)}); "
               f"end it, or: stoker resume {run_id} --force")  # fmt: skip
         return None
+    hit("daemon.launch.leased")
     try:
         try:
             prepared = prepare(wanted, choice)
+            aside = _make_way(ctx, run, wanted)
         except OSError as error:
-            _hold(ctx, run_id, f"cannot prepare attempt {wanted.n}: {error}", release="disk")
+            room = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            _hold(ctx, run_id, f"cannot prepare attempt {wanted.n}: {error}", release="disk" if room else "person")
             return None
-        _record(ctx, run, prepared, moved)
+        _record(ctx, run, prepared, moved, aside)
+        hit("daemon.launch.recorded")
         starts = {**wanted.starts, wanted.n: prepared.from_iteration}
         adapter = wanted.job["config"].get("adapter_path")
         supersede(paths, starts, Path(adapter) if adapter else None)
@@ -91,6 +101,7 @@ def launch(ctx: Context, run: sqlite3.Row, wanted: Request, choice: Choice) -> L
         except OSError as error:
             perform(ctx, run_id, change(ctx, run_id, Event.FAIL, f"cannot start attempt {wanted.n}: {error}"))
             return None
+        hit("daemon.launch.spawned")
     finally:
         os.close(fd)
     _log.info("launched", run=run_id, attempt=wanted.n, shim=process.pid, checkpoint=_name(prepared))
@@ -107,18 +118,34 @@ def _may_go_on(ctx: Context, run: sqlite3.Row, wanted: Request, choice: Choice) 
     target = int((wanted.next or {}).get("target") or 0)
     if target <= 0 or choice.chosen is not None or (wanted.next or {}).get("start_over"):
         return True
-    policy = wanted.job["stoker"].get("recovery", {}).get("start_over")
+    recovery = wanted.job["stoker"]["recovery"]
+    own = Path(recovery["policies"]) if recovery.get("policies") else None
+    free_s = load_policies(own).general.restart_free_seconds
     lost = sum(row["train_s"] or 0.0 for row in ctx.store.attempts(wanted.run_id))
-    if policy == "allow" or (policy is None and lost < 1800):
+    if recovery["start_over"] == "allow" or (recovery["start_over"] == "ask" and lost < free_s):
         return True
     _hold(ctx, wanted.run_id, f"no good checkpoint is left and {lost / 60:.0f} min of training would be lost by "
-          f"starting over; to do so: stoker retry {run['run_id']} --from-start")  # fmt: skip
+          f"starting over; to do so: stoker resume {run['run_id']}", start_over=True)  # fmt: skip
     return False
 
 
-def _record(ctx: Context, run: sqlite3.Row, prepared: Prepared, moved: list[str]) -> None:
+def _make_way(ctx: Context, run: sqlite3.Row, wanted: Request) -> Path | None:
+    """Before the first attempt, move adapter files that are there already to previous-TIME/; return that folder.
+
+    It comes before the attempt's row: after a crash in between it is done again, and finds nothing.
+    """
+    adapter = wanted.job["config"].get("adapter_path")
+    if wanted.n > 1 or not adapter or trainer_rows()[run["trainer"]].interpreter is None:
+        return None
+    stamp = datetime.fromtimestamp(ctx.clock.wall()).astimezone().strftime("%Y%m%d_%H%M%S")
+    return move_aside(Path(adapter), stamp)
+
+
+def _record(ctx: Context, run: sqlite3.Row, prepared: Prepared, moved: list[str], aside: Path | None) -> None:
     wanted, now = prepared.request, ctx.clock.wall()
     with ctx.store.transaction():
+        if aside is not None:
+            ctx.store.event(wanted.run_id, "moved_aside", f"adapter files of before this run were moved to {aside}")
         if moved:
             ctx.store.event(wanted.run_id, "quarantined", f"bad checkpoints moved to quarantine: {', '.join(moved)}")
         previous = ctx.store.db.execute(
@@ -166,8 +193,13 @@ def _name(prepared: Prepared) -> str | None:
     return prepared.checkpoint.name if prepared.checkpoint else None
 
 
-def _hold(ctx: Context, run_id: str, reason: str, release: str = "person") -> None:
-    perform(ctx, run_id, change(ctx, run_id, Event.HOLD, reason, release=release))
+def _hold(ctx: Context, run_id: str, reason: str, release: str = "person", *, start_over: bool = False) -> None:
+    columns: dict[str, Any] = {"release": release}
+    if release == "disk":  # looked at again after a pause: a quota can be full on a disk that is not
+        columns["wake_at"] = ctx.clock.wall() + DISK_PAUSE_S
+    if start_over:
+        columns["next"] = json.dumps({"target": 0, "start_over": True})
+    perform(ctx, run_id, change(ctx, run_id, Event.HOLD, reason, **columns))
 
 
 def _holders(path: Path) -> str:

@@ -143,7 +143,9 @@ def check_files(job: Job, resolved: Resolved) -> Iterator[Check]:
         try:
             with Path(text).open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                problems = read_layout(file, size).problems if path == ("resume_adapter_file",) else _rows_of(path, text)
+                problems = (
+                    read_layout(file, size).problems if path == ("resume_adapter_file",) else _rows_of(path, text)
+                )
         except OSError as error:
             yield Check("files", "fail", *explain_access(error, Path(text)), path)
         else:

@@ -146,7 +146,6 @@ def _launch(prepared: Prepared, options: Applied) -> dict[str, Any]:
         "learning_rate": list(options.learning_rate),
         "accept_changed": bool((request.next or {}).get("accept_changed")),
         "allow_partial": "num-layers" in stoker["preflight"]["allow"],
-        "allow_partial": "num-layers" in stoker["preflight"]["allow"],
         "test": request.job["test"],
         "drill": drill_for(stoker.get("drill") or [], request.n),
     }

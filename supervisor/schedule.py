@@ -4,6 +4,7 @@ import json
 import sqlite3
 
 from stoker.supervisor.context import Context
+from stoker.supervisor.jobs import newest
 from stoker.supervisor.life import change
 from stoker.supervisor.states import Event, State
 
@@ -11,10 +12,7 @@ from stoker.supervisor.states import Event, State
 def unmet(ctx: Context, run: sqlite3.Row) -> str | None:
     """Return why the run has to wait for another one; None when it need not."""
     for name in json.loads(run["job"])["stoker"]["needs"]:
-        row = ctx.store.db.execute(
-            "SELECT run_id, state FROM runs WHERE (name = ? OR run_id = ?) AND run_id != ? ORDER BY seq DESC LIMIT 1",
-            (name, name, run["run_id"]),
-        ).fetchone()
+        row = newest(ctx.store, name, besides=run["run_id"])
         if row is None:
             return f"needs {name}, and there is no such run"
         if row["state"] != State.COMPLETED:
@@ -30,6 +28,9 @@ def sort_needs(ctx: Context) -> None:
             change(ctx, run["run_id"], Event.BLOCK, reason)
         elif reason is None and run["state"] == State.BLOCKED:
             change(ctx, run["run_id"], Event.UNBLOCK, "what it needs has completed")
+        elif reason is not None and reason != run["reason"]:  # what it needs has failed, or is another run by now
+            with ctx.store.transaction():
+                ctx.store.update_run(run["run_id"], reason=reason)
 
 
 def wake(ctx: Context, free_gb: float) -> float | None:
@@ -42,6 +43,6 @@ def wake(ctx: Context, free_gb: float) -> float | None:
         else:
             soonest = left if soonest is None else min(soonest, left)
     for run in ctx.store.runs_in(State.HELD):
-        if run["release"] == "disk" and free_gb > ctx.settings.disk.min_free * 1.1:
-            change(ctx, run["run_id"], Event.RESUME, f"{free_gb:.1f} GB free again", release=None)
+        if run["release"] == "disk" and free_gb > ctx.settings.disk.min_free * 1.1 and (run["wake_at"] or 0) <= now:
+            change(ctx, run["run_id"], Event.RESUME, f"{free_gb:.1f} GB free again", release=None, wake_at=None)
     return soonest

@@ -2,30 +2,31 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from stoker.recovery.situation import PastAttempt, Plan
 from stoker.supervisor.context import Context
 from stoker.supervisor.examine import Outcome
 from stoker.supervisor.keeping import quarantine
-from stoker.supervisor.launching import choice_record, spoil_jit
-from stoker.supervisor.life import change, perform
+from stoker.supervisor.launching import DISK_PAUSE_S, choice_record, spoil_jit
+from stoker.supervisor.life import change
 from stoker.supervisor.states import Effect, Event
 
-_NEWEST = 1 << 53  # a target above every iteration: the newest good checkpoint
+NEWEST = 1 << 53  # a target above every iteration: the newest good checkpoint
 _EVENTS = {"resume": Event.AGAIN, "rewind": Event.AGAIN, "wait": Event.DELAY, "hold": Event.HOLD, "fail": Event.FAIL}
 
 
-def settle(ctx: Context, run_id: str, outcome: Outcome) -> None:
-    """Write the outcome of an attempt into the store and move the run on."""
-    paths = ctx.home.run(run_id)
-    moved = quarantine(paths, outcome.choice.rejected)
+def settle(ctx: Context, run_id: str, outcome: Outcome) -> tuple[Effect, ...]:
+    """Write the outcome of an attempt into the store and move the run on; return the effects, to be performed."""
+    if ctx.store.run(run_id)["desired"] == "cancelled":  # perhaps only after it was examined
+        outcome = replace(outcome, plan=None)
+    moved = quarantine(ctx.home.run(run_id), outcome.choice.rejected)
     with ctx.store.transaction():
         if moved:
             ctx.store.event(run_id, "quarantined", f"bad checkpoints moved to quarantine: {', '.join(moved)}")
         _end_attempt(ctx, run_id, outcome)
-        effects = _next(ctx, run_id, outcome)
-    perform(ctx, run_id, effects)
+        return _next(ctx, run_id, outcome)
 
 
 def _end_attempt(ctx: Context, run_id: str, outcome: Outcome) -> None:
@@ -86,7 +87,7 @@ def _stopped(ctx: Context, run_id: str, outcome: Outcome) -> tuple[Effect, ...]:
     run = ctx.store.run(run_id)
     if run["desired"] == "cancelled":
         return change(ctx, run_id, Event.DROPPED, "cancelled by you")
-    onward = {"target": _NEWEST, "mode": "exact"}
+    onward = {"target": NEWEST, "mode": "exact"}
     if outcome.case.trainer.resume == "none":
         onward = {"target": 0}
     return change(ctx, run_id, Event.PAUSED, "paused by you", desired=None, release="person", next=json.dumps(onward))
@@ -94,22 +95,27 @@ def _stopped(ctx: Context, run_id: str, outcome: Outcome) -> tuple[Effect, ...]:
 
 def _planned(ctx: Context, run_id: str, outcome: Outcome, plan: Plan) -> tuple[Effect, ...]:
     run = ctx.store.run(run_id)
-    target = plan.target if plan.target is not None else plan.numbers.get("target_if_resumed", _NEWEST)
+    target = plan.target if plan.target is not None else plan.numbers.get("target_if_resumed", NEWEST)
     onward: dict[str, Any] = {"target": target, "mode": "exact"}
     if target == 0:
         onward["start_over"] = True
     columns: dict[str, Any] = {"next": json.dumps(onward), "release": plan.release, "desired": None}
     record = plan.adjustment.record() if plan.adjustment else None
-    if record is not None and plan.action == "hold":
+    event, reason = _EVENTS[plan.action], plan.reason
+    if run["desired"] == "paused" and event in {Event.AGAIN, Event.DELAY}:
+        event, reason, columns["release"] = Event.PAUSED, f"paused by you; {plan.reason}", "person"
+    if record is not None and event in {Event.HOLD, Event.PAUSED}:
         onward["adjustment"] = record  # made when a person resumes the run
         columns["next"] = json.dumps(onward)
     elif record is not None and plan.action != "fail":
         adjustments = [*json.loads(run["adjustments"]), {"attempt": outcome.case.n + 1, **record}]
         columns |= {"adjustments": json.dumps(adjustments), "exact": 0}
         ctx.store.event(run_id, "adjusted", f"{record['field']}: {record['from']} -> {record['to']}", **record)
-    if plan.action == "wait":
+    if event is Event.DELAY:
         columns["wake_at"] = ctx.clock.wall() + plan.delay_s
-    return change(ctx, run_id, _EVENTS[plan.action], plan.reason, **columns)
+    elif plan.release == "disk":
+        columns["wake_at"] = ctx.clock.wall() + DISK_PAUSE_S
+    return change(ctx, run_id, event, reason, **columns)
 
 
 def _cause(outcome: Outcome) -> str | None:

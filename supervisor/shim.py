@@ -26,6 +26,12 @@ REFUSED = 111
 SWEEP_GRACE_S = 5.0  # what is left of the group gets this long between SIGTERM and SIGKILL
 
 
+def hit(point: str, attempt: int) -> None:
+    """Die here when a test asks for it; see failpoints.py, which this file cannot import."""
+    if f"shim.{point}:kill@{attempt}" in os.environ.get("STOKER_FAILPOINTS", ""):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def write_durable(path: str, value: "dict[str, object]") -> None:
     """Write JSON by temp, fsync, rename, fsync of the folder; retry while the disk is full."""
     temp = path + ".tmp"
@@ -120,12 +126,20 @@ def wait(pid: int) -> "tuple[int, resource.struct_rusage]":
         return status, usage
 
 
+def signal_name(number: int) -> str:
+    """Return SIGKILL for 9; most real-time signals have no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"
+
+
 def outcome(status: int, usage: "resource.struct_rusage") -> "dict[str, object]":
     """Turn a wait status into the fields of exit.json."""
     killed = os.WIFSIGNALED(status)
     return {
         "code": None if killed else os.WEXITSTATUS(status),
-        "signal": signal.Signals(os.WTERMSIG(status)).name if killed else None,
+        "signal": signal_name(os.WTERMSIG(status)) if killed else None,
         "rusage": {"utime": usage.ru_utime, "stime": usage.ru_stime, "maxrss": usage.ru_maxrss},
         "error": None,
     }
@@ -167,8 +181,10 @@ def main(folder: str) -> int:
     for number in (*forwarded, int(signal.SIGUSR1)):
         signal.signal(number, forward)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    started = time.time()
+    started, attempt = time.time(), launch["attempt"]
+    hit("start", attempt)
     record_start(folder, 0, launch)  # claims the attempt: no second shim will start it
+    hit("claimed", attempt)
     # SIGUSR1 stays ignored in the trainer until it has a handler: a stack dump asked too early must not kill it.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:
@@ -181,18 +197,22 @@ def main(folder: str) -> int:
             "rusage": {},
             "error": f"cannot start {launch['argv'][0]}: {error}",
         }
-        with open(os.path.join(folder, "train.log"), "a", encoding="utf-8") as log:
+        with contextlib.suppress(OSError), open(os.path.join(folder, "train.log"), "a", encoding="utf-8") as log:
             log.write(f"stoker: config_error: {result['error']}\n")
     else:
+        hit("spawned", attempt)
         signal.signal(signal.SIGUSR1, forward)
         for number in pending:
             forward(number, None)
         record_start(folder, child, launch)
+        hit("named", attempt)
         status, usage = wait(child)
+        hit("ended", attempt)
         result = outcome(status, usage)
         sweep(child)
     ended: dict[str, object] = {"v": VERSION, "started_at": started, "ended_at": time.time(), **result}
     write_durable(os.path.join(folder, "exit.json"), ended)
+    hit("recorded", attempt)
     return 0
 
 

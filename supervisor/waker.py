@@ -8,10 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import structlog
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
 from stoker.supervisor.host.exits import ExitWatch
+from stoker.supervisor.inbox import is_job_name
+
+_log = structlog.get_logger("waker")
 
 
 class _Touch(FileSystemEventHandler):
@@ -41,12 +45,14 @@ class Waker:
         self._selector.register(self._read, selectors.EVENT_READ)
         self._selector.register(exits.fileno(), selectors.EVENT_READ)
         self._observer: Any = Observer()
-        jobs = _Touch(self.wake, lambda path: path.endswith((".yaml", ".yml")))
-        for inbox in inboxes:
-            self._observer.schedule(jobs, str(inbox))
+        jobs = _Touch(self.wake, lambda path: is_job_name(os.path.basename(path)))  # noqa: PTH119 - for each event
         commands = _Touch(self.wake, lambda path: path == str(wake_file))
-        self._observer.schedule(commands, str(wake_file.parent))
         self._observer.start()
+        for handler, folder in ((commands, wake_file.parent), *((jobs, inbox) for inbox in inboxes)):
+            try:
+                self._observer.schedule(handler, str(folder))
+            except OSError as error:  # not there, or no watch is left: the loop looks every two seconds all the same
+                _log.warning("not_watched", folder=str(folder), error=str(error))
         self.stop_asked = False
 
     def listen(self) -> None:

@@ -10,6 +10,7 @@ from stoker.supervisor.errors import DaemonNotRunningError, StokerError
 from stoker.supervisor.instance import running_pid
 from stoker.supervisor.paths import Home
 from stoker.supervisor.store.connect import connect_reading
+from stoker.supervisor.store.read import Reader
 from stoker.supervisor.store.write import put_command
 
 _PATIENCE_S = 5.0
@@ -61,8 +62,17 @@ def _wait(home: Home, command: int) -> dict[str, Any] | None:
 
 
 def act(home: Home, verb: str, reference: str, *, as_json: bool, **options: Any) -> None:
-    """Carry out a verb on a run and print the answer."""
-    answer = ask(home, verb, {"run": reference, **options})
+    """Carry out a verb on a run and print the answer.
+
+    The reference is resolved now: a command that waits for a daemon must not mean a newer run of that name by then.
+
+    Raises:
+        UnknownRunError: no such run.
+        StokerError: see ask.
+    """
+    with Reader(home) as reader:
+        run_id = reader.find(reference)
+    answer = ask(home, verb, {"run": run_id, **options})
     if as_json:
         print(json.dumps({key: answer.get(key) for key in ("run_id", "state", "text")}))
     else:

@@ -1,6 +1,7 @@
 """Connections to the SQLite store."""
 
 import sqlite3
+import time
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def connect(path: Path) -> sqlite3.Connection:
     """
     db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
     db.row_factory = sqlite3.Row
-    db.execute("PRAGMA journal_mode=WAL")
+    _use_wal(db)
     db.execute("PRAGMA synchronous=FULL")
     db.execute("PRAGMA fullfsync=1")
     db.execute("PRAGMA checkpoint_fullfsync=1")
@@ -28,6 +29,20 @@ def connect(path: Path) -> sqlite3.Connection:
     db.execute("INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (SCHEMA_VERSION,))
     path.chmod(0o600)
     return db
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log. SQLite's own patience does not cover two processes that make one store at once."""
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)  # by hand: tenacity takes longer to import than `stoker status` may take
+        else:
+            return
 
 
 def connect_reading(path: Path) -> sqlite3.Connection:

@@ -169,6 +169,7 @@ def _attempt(row: Mapping[str, Any]) -> dict[str, Any]:
         "to_iteration": row["to_iteration"],
         "resume": row["resume"],
         "checkpoint": row["checkpoint"],
+        "rejected": (json.loads(row["choice"]) if row["choice"] else {}).get("rejected", []),
         "exit_code": row["exit_code"],
         "signal": row["signal"],
         "cause": row["cause"],

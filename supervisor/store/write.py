@@ -108,12 +108,11 @@ class Store:
         return self.db.execute("SELECT * FROM commands WHERE answer IS NULL ORDER BY id").fetchall()
 
     def answer(self, command_id: int, answer: Mapping[str, Any]) -> None:
-        """Record the answer of a command."""
-        with self.transaction() as db:
-            db.execute(
-                "UPDATE commands SET answer = ?, answered_at = ? WHERE id = ?",
-                (json.dumps(answer, default=str), self._clock.wall(), command_id),
-            )
+        """Record the answer of a command; to be called inside a transaction."""
+        self.db.execute(
+            "UPDATE commands SET answer = ?, answered_at = ? WHERE id = ?",
+            (json.dumps(answer, default=str), self._clock.wall(), command_id),
+        )
 
 
 def put_command(path: Path, at: float, verb: str, payload: Mapping[str, Any]) -> int:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.recovery.adjust import apply, propose
+from stoker.recovery.adjust import apply, eased_from, propose
 from stoker.recovery.policy import Adjust
 from stoker.recovery.situation import Current
 
@@ -129,3 +129,29 @@ def test_an_earlier_multiplier_does_not_begin_after_a_later_one():
 def test_an_unknown_field_is_refused():
     with pytest.raises(ValueError, match="num_layers"):
         apply(CONFIG, [{"field": "num_layers", "to": 4}])
+
+
+def test_a_later_start_from_before_a_change_of_the_learning_rate_moves_it_there():
+    """Otherwise the steps before it would be trained once more with the rate that was too high."""
+    config = CONFIG | {"grad_accumulation_steps": 2}
+    record = {"attempt": 3, **proposed(RATE, current(grad_accumulation_steps=2), target=60).record()}
+    for starts, step in (
+        ({1: 0, 2: 60, 3: 60}, 30),
+        ({1: 0, 2: 60, 3: 60, 4: 80}, 30),
+        ({1: 0, 2: 60, 3: 60, 4: 40}, 20),
+        ({1: 0, 2: 60, 3: 60, 4: 0, 5: 90}, 0),
+    ):
+        assert [factor["from_step"] for factor in apply(config, [record], starts).learning_rate] == [step]
+        assert eased_from([record], starts, 2) == 2 * step
+
+
+def test_a_learning_rate_that_was_never_lowered():
+    assert eased_from([{"attempt": 2, **proposed(SEQUENCE, current()).record()}], {1: 0, 2: 20}, 1) is None
+
+
+def test_what_was_changed_when_the_job_was_accepted_is_in_the_configuration_already():
+    records = [
+        {"attempt": 1, "field": "stoker.checkpoint.every", "from": 50, "to": 3},
+        {"attempt": 1, "field": "save_every", "from": 100, "to": 20},
+    ]
+    assert apply(CONFIG | {"save_every": 20}, records).changed == {}

@@ -96,3 +96,8 @@ def test_growing_memory_with_falling_speed_is_the_road_to_a_kill():
     assert series.swapping(growing).kind == "swapping"
     steady = tuple(Report(i, 1.0, tokens_per_second=80.0, peak_memory=100 + i / 100) for i in range(4))
     assert series.swapping(steady) is None
+
+
+def test_memory_that_grows_at_full_speed_is_the_beginning_of_any_run():
+    growing = tuple(Report(i, 1.0, tokens_per_second=80.0, peak_memory=2.0 * i) for i in range(1, 5))
+    assert series.swapping(growing) is None
