@@ -2,6 +2,9 @@
 
 import pytest
 from harness_daemon import bench_in
+from harness_preflight import judge, place
+
+__all__ = ["bench", "judge", "place"]  # judge and place are fixtures too
 
 
 @pytest.fixture
