@@ -1,16 +1,16 @@
-"""The `stoker` command: errors as people read them, and the fast way for `status`."""
+"""The `stoker` command: errors as people read them, and the fast way for `status` and `run`."""
 
 import sqlite3
 import sys
 
-from stoker.supervisor.cli.quick import quick_status
+from stoker.supervisor.cli.quick import quick
 from stoker.supervisor.errors import StokerError
 
 
 def main() -> None:
     """Run the command line; errors become one sentence, a hint and an exit code."""
     try:
-        if not quick_status(sys.argv[1:]):
+        if not quick(sys.argv[1:]):
             # Here, because typer and its pydantic take longer than reading 10,000 runs does.
             from stoker.supervisor.cli.app import app
 

@@ -204,26 +204,26 @@ def test_a_latin_1_terminal_gets_question_marks_not_a_traceback():
     assert done.stdout == b"bar ?\narrow ?\n"
 
 
-def test_the_quick_status_reads_plain_forms_only(stoker, page, tmp_path, capsys, monkeypatch):
-    from stoker.supervisor.cli.quick import quick_status
+def test_the_quick_way_reads_plain_forms_only(stoker, page, tmp_path, capsys, monkeypatch):
+    from stoker.supervisor.cli.quick import quick
 
     monkeypatch.setenv("STOKER_HOME", str(tmp_path))
     for words in (["status"], ["--home", str(tmp_path), "status"], [f"--home={tmp_path}", "status"]):
-        assert quick_status(words)
+        assert quick(words)
         assert capsys.readouterr().out == stoker("status")
-    assert quick_status(["status", "--json"])
+    assert quick(["status", "--json"])
     assert json.loads(capsys.readouterr().out) == page
     for words in ([], ["status", "--watch"], ["status", "x"], ["runs"], ["--home", "status"], ["--home=", "status"]):
-        assert not quick_status(words)
+        assert not quick(words)
     assert capsys.readouterr().out == ""
 
 
-def test_the_quick_status_imports_nothing_heavy(tmp_path):
+def test_the_quick_way_imports_nothing_heavy(tmp_path):
     code = (
         "import sys\n"
-        "from stoker.supervisor.cli.quick import quick_status\n"
+        "from stoker.supervisor.cli.quick import quick\n"
         "for form in (['status'], ['status', '--json']):\n"
-        "    assert quick_status(['--home', sys.argv[1], *form])\n"
+        "    assert quick(['--home', sys.argv[1], *form])\n"
         "heavy = {'typer', 'rich', 'pydantic', 'structlog', 'yaml', 'mlx', 'numpy', 'psutil'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
