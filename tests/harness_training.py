@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,21 @@ def stock(config: Path, folder: Path, *more: str) -> Path:
     return adapter
 
 
+def warm_up(folder: Path, name: str, tiny: Tiny, *keys: Mapping[str, Any]) -> None:
+    """Have the kernels of a kind of training compiled into the shared cache, once for each version of mlx."""
+    done = WARM / f"{name}-{version('mlx')}"
+    if done.exists():
+        return
+    job: dict[str, Any] = {"model": str(tiny.model), "data": str(tiny.data), **BASE}
+    for more in keys:
+        job |= more
+    folder.mkdir(parents=True)
+    config = folder / "config.yaml"
+    config.write_text(yaml.safe_dump({**job, "train": True}))
+    stock(config, folder)
+    done.touch()
+
+
 class Stock:
     """The stock command's adapters, trained once for each configuration."""
 
@@ -190,3 +206,8 @@ class Stock:
 
 def sha256_of_file(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def causes(shown: Mapping[str, Any]) -> list[str]:
+    """Return the cause of each attempt's end."""
+    return [attempt["cause"] for attempt in shown["attempts"]]

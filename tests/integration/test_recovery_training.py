@@ -9,10 +9,9 @@ import sys
 import pytest
 import yaml
 from harness_trainer import environment
-from harness_training import BASE, FULL, LORA, SLOW, Stock, sha256_of_file, works_in
+from harness_training import BASE, FULL, LORA, SLOW, Stock, causes, sha256_of_file, warm_up
 
 from stoker.recovery.checkpoint.manifest import OPTIMIZER, WEIGHTS
-from stoker.recovery.checkpoint.verify import verify
 from stoker.supervisor.child import find
 from stoker.supervisor.cli.asking import ask
 from stoker.supervisor.demo.tiny import make_tiny
@@ -24,13 +23,11 @@ EXAMPLES = 40  # ten batches an epoch: a short run passes several
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    return make_tiny(tmp_path_factory.mktemp("tiny"), examples=EXAMPLES)
-
-
-@pytest.fixture(scope="module")
-def half(tmp_path_factory):
-    """A model of float16 weights."""
-    return make_tiny(tmp_path_factory.mktemp("half"), dtype="float16")
+    folder = tmp_path_factory.mktemp("tiny")
+    made = make_tiny(folder, examples=EXAMPLES)
+    warm_up(folder / "full", "full", made, FULL)
+    warm_up(folder / "lora", "lora", made, LORA)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -38,21 +35,11 @@ def reference(tmp_path_factory):
     return Stock(tmp_path_factory.mktemp("stock"))
 
 
-@pytest.fixture
-def works(tmp_path):
-    with works_in(tmp_path) as made:
-        yield made
-
-
 def assert_equals_stock(works, shown, reference):
     """The final adapter is byte for byte what the uninterrupted stock command makes of attempts/1/config.yaml."""
     assert shown["exact"] is True
     assert shown["adjustments"] == []
     assert shown["final"]["sha256"] == reference.sha256(works.paths(shown["run_id"]).attempt(1).config)
-
-
-def causes(shown):
-    return [attempt["cause"] for attempt in shown["attempts"]]
 
 
 def losses(works, shown):
@@ -154,110 +141,6 @@ def test_a_damaged_checkpoint_is_never_loaded(tiny, works, reference):
     explained = works.stoker("explain", run).stdout
     assert all(name in explained for name in damaged)
     assert_equals_stock(works, shown, reference)
-
-
-# ---- a learning rate that is too high --------------------------------------------------------------------------------
-
-# Adam's default eps, 1e-8, is 0 in float16 and gives nan at any learning rate.
-TOO_HIGH = FULL | {
-    "optimizer_config": {"adam": {"eps": 1e-4}},
-    "learning_rate": 0.04,
-    "iters": 60,
-    "grad_accumulation_steps": 1,
-    "seed": 7,
-    "steps_per_report": 1,
-    "val_batches": 0,
-}
-
-
-def assert_halved_and_completed(works, shown):
-    """Named, replayed exactly once before anything was changed, halved, completed with finite weights."""
-    first, replayed = shown["attempts"][:2]
-    assert causes(shown) == ["nan_loss"] * (len(shown["attempts"]) - 1) + ["healthy"]
-    assert replayed["resume"] in {"exact", "fresh"}
-    assert replayed["to_iteration"] == first["to_iteration"]
-    assert "replaying once" in first["plan"]
-    assert "deterministic" in replayed["plan"]
-    change = shown["adjustments"][0]
-    assert (change["attempt"], change["field"]) == (3, "learning_rate")
-    assert change["to"] == pytest.approx(change["from"] / 2)
-    assert shown["exact"] is False
-    verdict = verify(works.paths(shown["run_id"]).adapter)
-    assert verdict.ok, verdict.problems
-
-
-def test_float16_that_goes_nan_is_trained_at_half_the_learning_rate(half, works):
-    """A real nan, no drill. The checkpoints of the iterations before it are finite, and spoiled all the same."""
-    works.start()
-    run = works.train("too-high", half, TOO_HIGH)
-    well = works.train("half-of-it", half, TOO_HIGH, {"learning_rate": 0.02})
-
-    shown = works.ended(run)
-    assert_halved_and_completed(works, shown)
-    assert len(shown["adjustments"]) == 1
-    assert shown["adjustments"][0]["from"] == 0.04
-    assert json.loads(works.stoker("show", run, "--json").stdout)["adjustments"] == shown["adjustments"]
-    onset = shown["attempts"][0]["to_iteration"] + 1
-    assert f"the loss became nan at iteration {onset}" in shown["attempts"][0]["plan"]
-    assert len(shown["attempts"]) <= 5
-    assert f"nan_loss: train loss is nan at iteration {onset}" in json.dumps(shown["attempts"][0]["findings"])
-    assert shown["loss"] < 5.8
-    control = works.ended(well)
-    assert causes(control) == ["healthy"]
-    assert shown["loss"] == pytest.approx(control["loss"], abs=0.3)
-
-
-@pytest.mark.exact
-@pytest.mark.parametrize(
-    ("keys", "checkpoint"),
-    [
-        ({"iters": 200, "steps_per_report": 10}, {}),
-        ({"learning_rate": 0.06, "grad_accumulation_steps": 2, "iters": 120}, {}),
-        ({"iters": 40, "steps_per_report": 20}, {"every": 1}),
-        ({}, {"every": 1, "keep": 1}),
-        ({}, {"every": 1, "keep": 50}),
-        ({"lr_schedule": {"name": "cosine_decay", "warmup": 5, "arguments": [0.05, 200]}, "iters": 100}, {}),
-        (LORA | {"learning_rate": 0.002, "iters": 80, "optimizer_config": {}}, {}),
-        (LORA | {"learning_rate": 0.006, "iters": 40, "optimizer_config": {}}, {}),
-        ({"optimizer": "sgd", "learning_rate": 300.0, "optimizer_config": {}}, {}),
-    ],
-    ids=["long", "accumulation", "short", "keep-1", "keep-50", "schedule", "lora", "lora-soon", "sgd"],
-)
-def test_other_ways_to_go_nan(keys, checkpoint, half, works):
-    works.start()
-    run = works.train("too-high", half, TOO_HIGH, keys, checkpoint=checkpoint)
-
-    shown = works.ended(run)
-
-    print(works.story(shown))
-    assert_halved_and_completed(works, shown)
-
-
-@pytest.mark.exact
-def test_nan_where_starting_over_is_forbidden_asks_a_person(half, works):
-    """Nothing on the disk is old enough: the lower learning rate from iteration 0 is a person's decision."""
-    works.start()
-    run = works.train("never", half, TOO_HIGH, {"iters": 200}, recovery={"start_over": "never"})
-
-    shown = works.ended(run, "held")
-    print(works.story(shown))
-    assert "iteration 0" in shown["reason"]
-    assert len(shown["attempts"]) < 12
-
-    ask(works.home, "resume", {"run": run})
-    works.wait(lambda: works.show(run)["state"] != "held", "it goes on")
-    shown = works.ended(run)
-    assert shown["attempts"][-1]["from_iteration"] == 0
-
-
-def test_nan_that_no_learning_rate_cures_ends_and_says_why(half, works):
-    works.start()
-    run = works.train("no-cure", half, TOO_HIGH, {"optimizer_config": {}, "learning_rate": 1e-3})
-
-    shown = works.ended(run, "failed")
-
-    assert causes(shown) == ["nan_loss"] * 4
-    assert "eps" in shown["reason"]
 
 
 # ---- out of memory ---------------------------------------------------------------------------------------------------
