@@ -70,14 +70,6 @@ def _free(path: Path) -> Path:
     return candidate
 
 
-def problems_of(paths: RunPaths) -> dict[str, list[str]]:
-    """Return name -> problems of everything in quarantine."""
-    if not paths.quarantine.is_dir():
-        return {}
-    notes = paths.quarantine.glob("*.problems.txt")
-    return {n.name.removesuffix(".problems.txt"): n.read_text(encoding="utf-8").splitlines() for n in notes}
-
-
 def move_aside(adapter: Path, stamp: str) -> Path | None:
     """Move existing adapter files of a person to PATH/previous-TIME/; return that folder, or None when there are none."""
     if not adapter.is_dir():

@@ -29,14 +29,6 @@ class Choice:
     rejected: tuple[tuple[Candidate, tuple[str, ...]], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """Every eligible checkpoint, looked at: what a plan is made from. Both newest first."""
-
-    good: tuple[Candidate, ...]
-    rejected: tuple[tuple[Candidate, tuple[str, ...]], ...]
-
-
 def candidates(checkpoints: Path) -> tuple[Candidate, ...]:
     """The committed checkpoints in a folder, newest first. A folder that does not exist holds none."""
     if not checkpoints.is_dir():
@@ -56,16 +48,6 @@ def eligible(candidate: Candidate, starts: Mapping[int, int]) -> bool:
     iteration, what lies above that iteration belongs to a past that was abandoned.
     """
     return all(candidate.iteration <= start for attempt, start in starts.items() if attempt > candidate.attempt)
-
-
-def survey(found: Iterable[Candidate], starts: Mapping[int, int], verify: Callable[[Path], Verdict]) -> Survey:
-    """Look at all eligible candidates; with `verify(full=False)` this takes milliseconds, whatever their size."""
-    eligible_ones = [candidate for candidate in _newest_first(found) if eligible(candidate, starts)]
-    verdicts = [(candidate, verify(candidate.path)) for candidate in eligible_ones]
-    return Survey(
-        tuple(candidate for candidate, verdict in verdicts if verdict.ok),
-        tuple((candidate, verdict.problems) for candidate, verdict in verdicts if not verdict.ok),
-    )
 
 
 def choose(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stoker.recovery.checkpoint.choose import Candidate, candidates, choose, eligible, survey
+from stoker.recovery.checkpoint.choose import Candidate, candidates, choose, eligible
 from stoker.recovery.checkpoint.verify import Verdict
 
 
@@ -96,12 +96,3 @@ def test_none_left(tmp_path):
     committed(tmp_path, "00000020-a1")
     assert choose(candidates(tmp_path), {1: 0}, verdicts(), before=20).chosen is None
     assert choose((), {}, verdicts()).chosen is None
-
-
-def test_a_survey_looks_at_everything_that_is_eligible(tmp_path):
-    committed(tmp_path, "00000020-a1", "00000060-a1", "00000030-a2", "00000040-a2")
-    verify = verdicts("00000040-a2")
-    seen = survey(candidates(tmp_path), {1: 0, 2: 20}, verify)
-    assert names(seen.good) == ["00000030-a2", "00000020-a1"]
-    assert [bad.name for bad, _ in seen.rejected] == ["00000040-a2"]
-    assert "00000060-a1" not in verify.asked
