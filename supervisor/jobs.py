@@ -174,18 +174,7 @@ def _insert(
         config["resume_adapter_file"] = str(_copy_in(paths, Path(config["resume_adapter_file"])))
     for folder in (paths.checkpoints, paths.staging, paths.attempts):
         folder.mkdir(mode=0o700, exist_ok=True)
-    stoker = job.stoker.model_dump(mode="json", exclude={"env", "checkpoint"})
-    stoker["env_names"] = sorted(job.stoker.env)
-    record = {
-        "config": config,
-        "provenance": resolved.provenance,
-        "stoker": stoker,
-        "base_dir": base_dir,
-        "test": resolved.test,
-        "every": resolved.every.as_json() if resolved.every else {"iterations": None, "seconds": None},
-        "keep": checkpoint_keep(job, appraisal.need.checkpoint if appraisal.need else None),
-        "checks": [check.as_json() for check in appraisal.checks if check.verdict != "pass"],
-    }
+    record = job_record(appraisal, config, base_dir)
     store.insert_run(
         {
             "run_id": paths.dir.name,
@@ -201,6 +190,25 @@ def _insert(
             "adjustments": json.dumps([{"attempt": 1, **a} for a in resolved.adjustments]),
         }
     )
+
+
+def job_record(appraisal: Appraisal, config: Mapping[str, Any], base_dir: str | None) -> dict[str, Any]:
+    """Return what the store keeps of a judged job, with the final `config`; values of environment variables stay out."""
+    job, resolved = appraisal.job, appraisal.resolved
+    assert job is not None
+    assert resolved is not None
+    stoker = job.stoker.model_dump(mode="json", exclude={"env", "checkpoint"})
+    stoker["env_names"] = sorted(job.stoker.env)
+    return {
+        "config": dict(config),
+        "provenance": resolved.provenance,
+        "stoker": stoker,
+        "base_dir": base_dir,
+        "test": resolved.test,
+        "every": resolved.every.as_json() if resolved.every else {"iterations": None, "seconds": None},
+        "keep": checkpoint_keep(job, appraisal.need.checkpoint if appraisal.need else None),
+        "checks": [check.as_json() for check in appraisal.checks if check.verdict != "pass"],
+    }
 
 
 def _copy_in(paths: RunPaths, file: Path) -> Path:
