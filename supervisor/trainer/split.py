@@ -1,7 +1,8 @@
 """A drawn batch in row groups: less memory at the same batch size, order of data, schedule and random draws.
 
 The gradient of a batch is the mean over its target tokens, so the groups' gradients are weighted by their share of
-them; the sum is the unsplit gradient up to the rounding of another order of addition.
+them; the sum is the unsplit gradient up to the rounding of another order of addition. Dropout masks are those of the
+whole batch (masks.py), but in layers of experts.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,8 +19,9 @@ Loss = Callable[..., tuple[mx.array, mx.array]]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Some rows of a batch and their share of the batch's target tokens."""
+    """Some rows of a batch, the number of the first of them, and their share of the batch's target tokens."""
 
+    start: int
     rows: mx.array
     lengths: mx.array
     tokens: int
@@ -35,7 +37,8 @@ def groups(batch: mx.array, lengths: mx.array, size: int) -> Iterator[Group]:
     for start in range(0, batch.shape[0], size):
         tokens = int(counts[start : start + size].sum())
         if tokens:
-            yield Group(batch[start : start + size], lengths[start : start + size], tokens, tokens / total)
+            part = slice(start, start + size)
+            yield Group(start, batch[part], lengths[part], tokens, tokens / total)
 
 
 def check_count(group: Group, counted: mx.array) -> None:

@@ -9,6 +9,7 @@ from mlx.nn.utils import average_gradients
 from mlx.utils import tree_map
 
 from stoker.supervisor.trainer.generators import key_words, mlx_key, restore_mlx
+from stoker.supervisor.trainer.masks import masks_of_whole
 from stoker.supervisor.trainer.split import Loss, check_count, groups
 
 Result = tuple[mx.array, mx.array, Any]
@@ -73,31 +74,44 @@ class Step:
         self._optimizer.update(self._model, gradient)
 
     def _by_groups(self, batch: tuple[mx.array, mx.array], previous: Any, update: bool) -> Result:
-        """Evaluates between the groups: only then is the memory of a group free before the next one."""
-        before, after = mlx_key(), None
+        """Evaluates between the groups: only then is the memory of a group free before the next one.
+
+        Each group begins with the key of the whole batch and draws as often as it would, so after any of them the
+        generator stands where one pass over the whole batch leaves it.
+        """
+        before, whole = mlx_key(), batch[0].shape[0]
         total, value, tokens = previous, mx.array(0.0), mx.array(0)
-        for index, group in enumerate(groups(*batch, self._micro_batch or 1)):
-            if index:
-                restore_mlx(
-                    *key_words(mx.random.split(before, index + 1)[index])
-                )  # other dropout masks than the group before
-            self._announce("group", group.rows.shape, total is None, False)
-            part, counted, total = self._group(group.rows, group.lengths, mx.array(group.share), total)
+        found = False
+        for group in groups(*batch, self._micro_batch or 1):
+            if found:
+                restore_mlx(*key_words(before))
+            self._announce("group", group.rows.shape, whole, total is None)
+            start, share = mx.array([group.start], mx.int32), mx.array(group.share)
+            part, counted, total = self._group(group.rows, group.lengths, whole, start, share, total)
             value, tokens = value + part, tokens + counted
             mx.eval(total, value, tokens, mx.random.state)
             check_count(group, counted)
-            after = mlx_key() if after is None else after
-        if after is None:  # no target tokens at all: let the whole batch show it
+            found = True
+        if not found:  # no target tokens at all: let the whole batch show it
             return self._at_once(batch, previous, update)
-        restore_mlx(*key_words(after))  # as far as one pass over the whole batch would have moved it
         if update:
             self._announce("update", (), False, True)
             self._update(total)
             total = None
         return value, tokens, total
 
-    def _trace_group(self, rows: mx.array, lengths: mx.array, share: mx.array, total: Any) -> Result:
-        (value, tokens), gradient = self._weighted(self._model, rows, lengths, share)
+    def _trace_group(
+        self, rows: mx.array, lengths: mx.array, whole: int, start: mx.array, share: mx.array, total: Any
+    ) -> Result:
+        """Adds a group's gradient to the sum `total`, in the gradient's own type.
+
+        Of a model in bfloat16 the sum then differs from the unsplit gradient by 0.4 % with 8 groups and 0.7 % with 32,
+        where the unsplit one is 2.3 % off the true gradient. A sum in float32 would differ by 0.3 % and be no nearer to
+        the true one; it would take 2 bytes more for each trained parameter, 8 GB for a model of 4B. (Measured on a
+        qwen3 of four layers; adapters are float32 anyway.)
+        """
+        with masks_of_whole(rows.shape[0], whole, start):
+            (value, tokens), gradient = self._weighted(self._model, rows, lengths, share)
         if total is not None:
             gradient = tree_map(lambda x, y: x + y, gradient, total)
         return value, tokens, gradient
