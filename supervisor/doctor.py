@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from stoker.supervisor.errors import UsageError
+from stoker.supervisor.exactness import newest_verdict
 from stoker.supervisor.host.command import Run, run_command
 from stoker.supervisor.host.daemons import is_daemon, processes
 from stoker.supervisor.host.disk import free_bytes
@@ -27,6 +28,8 @@ from stoker.supervisor.service.spec import ServiceSpec
 from stoker.supervisor.service.state import ServiceManager, ServiceState
 from stoker.supervisor.service.systemctl import UserUnit, linger_hint
 from stoker.supervisor.settings import load_settings
+from stoker.supervisor.trainer.machine import COMMAND, needs_verdict, this_system
+from stoker.supervisor.trainer.versions import stoker_version
 
 Level = Literal["ok", "warning", "broken"]
 
@@ -65,6 +68,7 @@ class Subject:
         python: the interpreter that trains.
         user_home: the person's home folder.
         platform: as `sys.platform`.
+        system: as verdicts on exactness name it.
         run: runs the system's own tools.
         processes: pid and command line of all processes.
     """
@@ -75,6 +79,7 @@ class Subject:
     python: Path = field(default_factory=lambda: Path(sys.executable))
     user_home: Path = field(default_factory=Path.home)
     platform: str = sys.platform
+    system: str = field(default_factory=this_system)
     run: Run = run_command
     processes: Callable[[], Iterator[tuple[int, list[str]]]] = processes
 
@@ -301,6 +306,29 @@ def _sleep(subject: Subject) -> Iterator[Check]:
         yield Check("sleep", "ok", "idle sleep is held off while a trainer runs")
 
 
+def _exactness(subject: Subject) -> Iterator[Check]:
+    """Whether somebody has tried that two runs agree here; on Linux only trouble is worth a line."""
+    try:
+        python, found = packages(subject.python, subject.run)
+    except UsageError:
+        return  # told by another check
+    versions = {"python": python, "stoker": stoker_version()}
+    versions |= {name.replace("-", "_"): found.get(name, "absent") for name in ("mlx", "mlx-lm", "numpy")}
+    verdict = newest_verdict(subject.home.exactness, subject.system, versions)
+    own = subject.python == Path(sys.executable)
+    fix = COMMAND if own else f"{COMMAND} --python {shlex.quote(str(subject.python))}"
+    if verdict is None and needs_verdict(subject.system):
+        yield Check(
+            "exactness", "warning", "nobody has tried whether two runs agree here: what resumes is labelled warm", fix
+        )
+    elif verdict is not None and verdict.get("exact") is not True:
+        yield Check(
+            "exactness", "warning", f"runs differ here, found {verdict.get('at')}: what resumes is labelled warm", fix
+        )
+    elif verdict is not None:
+        yield Check("exactness", "ok", f"two stock runs and one that was killed agree, found {verdict.get('at')}")
+
+
 CHECKS: tuple[Callable[[Subject], Iterator[Check]], ...] = (
     _interpreter,
     _compiler,
@@ -312,6 +340,7 @@ CHECKS: tuple[Callable[[Subject], Iterator[Check]], ...] = (
     _daemons,
     _privacy,
     _sleep,
+    _exactness,
 )
 
 

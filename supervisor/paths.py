@@ -176,6 +176,11 @@ class Home:
         return self.dir / "training_runs.jsonl"
 
     @property
+    def exactness(self) -> Path:
+        """What `stoker doctor --exact` found on this machine."""
+        return self.dir / "exactness.json"
+
+    @property
     def log(self) -> Path:
         """The daemon's own log."""
         return self.dir / "daemon.log"

@@ -19,6 +19,7 @@ from stoker.supervisor.files import read_json, write_json
 __all__ = ["ProbeError", "TrainerDefaults", "trainer_defaults"]
 
 _VERSION = 1  # of the cached answer; another one is asked for again
+_ANOTHER = "name another interpreter: stoker: {python: ...} in a job, --python of stoker doctor"
 _TIMEOUT_S = 60.0  # a cold start from a sleeping disk takes seconds; more is a hung mount
 _PASSED = ("HOME", "USER", "PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
@@ -169,7 +170,7 @@ def _ask(python: Path, timeout_s: float) -> dict[str, Any]:
             hint="is it on a volume that hangs, or no Python interpreter? Try it by hand: " + f"{python} --version",
         ) from error
     except OSError as error:
-        raise ProbeError(_cannot_run(python, error), hint="name the interpreter in stoker: {python: ...}") from error
+        raise ProbeError(_cannot_run(python, error), hint=_ANOTHER) from error
     lines = done.stdout.decode("utf-8", errors="replace").strip().splitlines()
     answer = _parsed(lines[-1] if lines else "")
     if done.returncode != 0 or answer is None:

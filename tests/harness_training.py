@@ -14,12 +14,14 @@ from typing import Any
 
 import yaml
 from harness_daemon import Bench, alive, end
+from harness_machine import verdicts
 from harness_trainer import WARM, environment
 
 from stoker.recovery.checkpoint.choose import candidates
 from stoker.supervisor.child import find
 from stoker.supervisor.demo.tiny import Tiny
 from stoker.supervisor.ending import read_heartbeat
+from stoker.supervisor.exactness import keep_verdict
 from stoker.supervisor.files import read_lines
 from stoker.supervisor.paths import AttemptPaths, RunPaths
 from stoker.supervisor.store.read import Reader
@@ -53,7 +55,9 @@ class Works(Bench):
     def __init__(self, folder: Path, **settings: Any) -> None:
         super().__init__(folder, **settings)
         WARM.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(WARM, self.home.cache / "jit-1", dirs_exist_ok=True)
+        shutil.copytree(WARM, self.home.cache / "jit-1", dirs_exist_ok=True, ignore=shutil.ignore_patterns("cc*"))
+        for verdict in verdicts():
+            keep_verdict(self.home.exactness, verdict)
 
     def wait(
         self,
@@ -157,11 +161,11 @@ def works_in(folder: Path, **settings: Any) -> Iterator[Works]:
     assert not faults, json.dumps(faults, indent=1)
 
 
-def stock(config: Path, folder: Path, *more: str) -> Path:
+def stock(config: Path, folder: Path, *more: str, python: str = sys.executable) -> Path:
     """Run the stock command on a configuration, undisturbed; return the folder of its adapters."""
     folder.mkdir(parents=True, exist_ok=True)
     adapter = folder / "adapter"
-    argv = [sys.executable, "-m", "mlx_lm", "lora", "-c", str(config), "--adapter-path", str(adapter), *more]
+    argv = [python, "-m", "mlx_lm", "lora", "-c", str(config), "--adapter-path", str(adapter), *more]
     done = subprocess.run(
         argv, env=environment(), capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=folder
     )

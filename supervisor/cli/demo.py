@@ -1,6 +1,5 @@
 """`stoker demo`: a real small training with injected faults, to its good end."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,15 +12,13 @@ def demo(
     ] = None,
 ) -> None:
     """Train a tiny model for real, let it die in four ways, and see it end with the right weights."""
-    import shutil
     import tempfile
 
     from stoker.supervisor.demo.demonstration import Stage, perform, verdict
-    from stoker.supervisor.errors import StokerError
+    from stoker.supervisor.demo.serving import need_compiler
     from stoker.supervisor.review.console import show
 
-    if sys.platform == "linux" and not (shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")):
-        raise StokerError("there is no C++ compiler: mlx's CPU backend needs one", hint="apt-get install g++")
+    need_compiler()
     place = folder.expanduser().absolute() if folder else Path(tempfile.mkdtemp(prefix="stoker-demo-"))
     place.mkdir(parents=True, exist_ok=True)
     claims = perform(place, Stage(say=lambda text: print(text, flush=True), show=show))

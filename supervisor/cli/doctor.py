@@ -11,6 +11,12 @@ def doctor(
     python: Annotated[
         Path | None, typer.Option("--python", help="The interpreter that trains; default: Stoker's own.")
     ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact", help="Train a tiny model several times: do equal runs end in equal bytes here? 1 if not."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Examine this machine's Stoker. Exit code 1 if something is broken; warnings are no error."""
@@ -24,6 +30,13 @@ def doctor(
     from stoker.supervisor.service.spec import service_spec
 
     home = Home(ctx.obj.dir.absolute())
+    if exact:
+        from stoker.supervisor.cli.exact import try_exactness
+
+        # absolute, not resolved: a virtual environment is its link, not what that leads to
+        if not try_exactness(home, (python or Path(sys.executable)).expanduser().absolute(), as_json=as_json):
+            raise typer.Exit(1)
+        return
     checks = examine(Subject(home, service_spec(home.dir), service_manager(), python=python or Path(sys.executable)))
     broken = any(check.level == "broken" for check in checks)
     if as_json:

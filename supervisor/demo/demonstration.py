@@ -4,31 +4,20 @@ Everything is real: mlx-lm, the daemon, the kills, the damaged checkpoint, the N
 simulated where mlx's CPU backend has no such error, and it is labelled so.
 """
 
-import hashlib
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stoker.supervisor.demo import jobs
+from stoker.supervisor.demo.serving import run_job, serving
 from stoker.supervisor.demo.tiny import make_tiny
-from stoker.supervisor.errors import StokerError
 from stoker.supervisor.paths import Home
-from stoker.supervisor.review.story import progress_line, story
-from stoker.supervisor.store.read import Reader
+from stoker.supervisor.review.story import story
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rich.console import RenderableType
-
-_LOOK_S = 0.25
-_LIMIT_S = 1200.0  # a machine far slower than any we know; then the demonstration has failed, not the machine
-_ENDED = {"completed", "failed", "cancelled", "held"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +47,7 @@ def perform(folder: Path, stage: Stage) -> list[Claim]:
     home = Home(folder / "home")
     home.create()
     stage.say(f"a tiny qwen3, its tokenizer and data: {folder}")
-    with _daemon(home, folder / "daemon.out"):
+    with serving(home, folder / "daemon.out"):
         claims = _four_faults(home, folder, tiny, stage)
         claims += _only_kills(home, folder, tiny, stage)
     stage.say(f"{time.monotonic() - began:.0f} s in all")
@@ -67,7 +56,7 @@ def perform(folder: Path, stage: Stage) -> list[Claim]:
 
 def _four_faults(home: Home, folder: Path, tiny: Any, stage: Stage) -> list[Claim]:
     stage.say("\nOne run that runs out of memory, is killed, loses its newest checkpoint and meets NaN twice:")
-    shown, decisions = _run(home, jobs.write(jobs.four_faults(tiny), folder / "four-faults.yaml"), stage)
+    shown, decisions = run_job(home, jobs.write(jobs.four_faults(tiny), folder / "four-faults.yaml"), stage.say)
     stage.show(story(shown, decisions))
     causes = [attempt["cause"] for attempt in shown["attempts"]]
     changes = {a["field"]: a for a in shown["adjustments"]}
@@ -85,72 +74,18 @@ def _four_faults(home: Home, folder: Path, tiny: Any, stage: Stage) -> list[Clai
 
 def _only_kills(home: Home, folder: Path, tiny: Any, stage: Stage) -> list[Claim]:
     stage.say("\nOne run that is killed three times, and the stock command with the same configuration, undisturbed:")
-    shown, decisions = _run(home, jobs.write(jobs.only_kills(tiny), folder / "only-kills.yaml"), stage)
+    shown, decisions = run_job(home, jobs.write(jobs.only_kills(tiny), folder / "only-kills.yaml"), stage.say)
     stage.show(story(shown, decisions))
-    adapter = folder / "stock"
     paths = home.run(shown["run_id"])
     stage.say("python -m mlx_lm lora -c attempts/1/config.yaml ...")
-    code = jobs.stock_run(paths.attempt(1).config, adapter, home.cache / "jit-1", folder / "stock.log")
     ours = (shown["final"] or {}).get("sha256")
-    stock = _sha256(adapter / "adapters.safetensors") if code == 0 else f"exit status {code}, see {folder}/stock.log"
+    stock = jobs.stock_run(paths.attempt(1).config, folder / "stock", home.cache / "jit-1")
     equal = ours is not None and ours == stock
     stage.say(f"ours  {ours}\nstock {stock}\nsha256 equal to an uninterrupted stock run: {'yes' if equal else 'no'}")
     return [
         Claim("three kills: the run completed", shown["state"] == "completed" and len(shown["attempts"]) == 4),
         Claim("three kills: the weights are byte-identical to an uninterrupted stock run", equal),
     ]
-
-
-def _run(home: Home, job: Path, stage: Stage) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Submit a job and follow it to its end."""
-    from stoker.supervisor.cli.submit import submit_file
-
-    verdict, _ = submit_file(home, job)
-    if not verdict["accepted"]:
-        raise StokerError(f"the demonstration's own job was refused: {verdict['errors']}")
-    run_id, said, deadline = verdict["run_id"], "", time.monotonic() + _LIMIT_S
-    while time.monotonic() < deadline:
-        with Reader(home) as reader:
-            shown = reader.show(run_id)
-            line = progress_line(shown)
-            if line != said:
-                stage.say(f"  {line}")
-                said = line
-            if shown["state"] in _ENDED:
-                return shown, reader.decisions(run_id)
-        time.sleep(_LOOK_S)
-    raise StokerError(
-        f"{run_id} has not ended within {_LIMIT_S:.0f} s", hint=f"stoker --home {home.dir} explain {run_id}"
-    )
-
-
-@contextmanager
-def _daemon(home: Home, output: Path) -> "Iterator[None]":
-    """Run a real daemon for as long as the demonstration lasts."""
-    argv = [sys.executable, "-m", "stoker.supervisor", "--home", str(home.dir), "run"]
-    with output.open("wb") as out:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
-        try:
-            _wait_ready(home, process, output)
-            yield
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _wait_ready(home: Home, process: "subprocess.Popen[bytes]", output: Path) -> None:
-    from stoker.supervisor.instance import running_pid
-
-    deadline = time.monotonic() + 60
-    while running_pid(home.lock) is None:
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise StokerError("the daemon did not start", hint=output.read_text(errors="replace")[-2000:])
-        time.sleep(0.05)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def verdict(claims: list[Claim]) -> str:

@@ -1,4 +1,4 @@
-"""The two jobs of the demonstration, and the stock run that the second is held against."""
+"""The jobs of the demonstration and of trials, and the stock run that they are held against."""
 
 import os
 import subprocess
@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from stoker.profiles.yaml_scalars import dump
+from stoker.recovery.checkpoint.manifest import sha256_of
 from stoker.supervisor.demo.tiny import Tiny
+from stoker.supervisor.errors import StokerError
+
+TRIAL_KILL = 13  # iteration after which a trial is killed
 
 _COMMON = {
     "fine_tune_type": "full",
@@ -65,22 +69,63 @@ def only_kills(tiny: Tiny) -> dict[str, Any]:
     }
 
 
+def trial(kind: str, tiny: Tiny, python: Path) -> dict[str, Any]:
+    """Return a short job, `full` or `lora`, that is killed once, in the middle of an accumulation of gradients, and
+    commits each completed step.
+    """
+    kinds: dict[str, dict[str, Any]] = {
+        "full": {"fine_tune_type": "full", "lr_schedule": {"name": "cosine_decay", "arguments": [1e-3, 30, 1e-5]}},
+        "lora": {
+            "fine_tune_type": "lora",
+            "num_layers": 4,
+            "lora_parameters": {"rank": 8, "dropout": 0.1, "scale": 20.0},
+        },
+    }
+    return {
+        "model": str(tiny.model),
+        "data": str(tiny.data),
+        **_COMMON,
+        **kinds[kind],
+        "iters": 24,
+        "batch_size": 4,
+        "grad_accumulation_steps": 2,
+        "learning_rate": 1e-3,
+        "steps_per_eval": 10,
+        "stoker": {
+            "name": f"trial-{kind}",
+            "python": str(python),
+            "checkpoint": {"every": 1},
+            "drill": [{"fault": "kill", "at": TRIAL_KILL, "attempts": [1]}],
+        },
+    }
+
+
 def write(job: dict[str, Any], path: Path) -> Path:
     """Write a job file."""
     path.write_text(dump(job), encoding="utf-8")
     return path
 
 
-def stock_run(config: Path, adapter: Path, cache: Path, log: Path) -> int:
-    """Run `python -m mlx_lm lora -c CONFIG` uninterrupted, with nothing of Stoker in it; return its exit status.
+def stock_run(config: Path, adapter: Path, cache: Path, python: Path | None = None) -> str:
+    """Run `python -m mlx_lm lora -c CONFIG` uninterrupted, with nothing of Stoker in it; return the sha256 of its weights.
 
     Args:
         config: `attempts/1/config.yaml` of the supervised run.
-        adapter: where it writes, instead of the configured place.
+        adapter: where it writes, instead of the configured place; its output goes to a .log beside it.
         cache: TMPDIR with the compiled kernels.
-        log: its output.
+        python: the interpreter; None: this one.
+
+    Raises:
+        StokerError: it failed.
     """
     environment = {**os.environ, "TMPDIR": str(cache), "HF_HUB_OFFLINE": "1"}
-    argv = [sys.executable, "-m", "mlx_lm", "lora", "-c", str(config), "--adapter-path", str(adapter)]
+    argv = [str(python or sys.executable), "-m", "mlx_lm", "lora", "-c", str(config), "--adapter-path", str(adapter)]
+    log = adapter.with_suffix(".log")
     with log.open("wb") as output:
-        return subprocess.run(argv, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
+        done = subprocess.run(argv, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)
+    if done.returncode != 0:
+        raise StokerError(
+            f"python -m mlx_lm lora ended with exit status {done.returncode}, with nothing of Stoker in it",
+            hint=f"see {log}",
+        )
+    return sha256_of(adapter / "adapters.safetensors")

@@ -9,7 +9,7 @@ from pathlib import Path
 from stoker.supervisor.errors import UsageError
 from stoker.supervisor.host.command import Run
 
-_NAMES = ("mlx", "mlx-lm", "mlx-cpu", "mlx-cuda", "mlx-cuda-12", "mlx-cuda-13")
+_NAMES = ("mlx", "mlx-lm", "numpy", "mlx-cpu", "mlx-cuda", "mlx-cuda-12", "mlx-cuda-13")
 _ASK = """
 import importlib.metadata as m, json, platform, sys
 found = {}
@@ -21,7 +21,7 @@ print(json.dumps([platform.python_version(), found]))
 
 
 def packages(python: Path, run: Run) -> tuple[str, dict[str, str]]:
-    """Return the version of an interpreter, and of mlx, its backends and mlx-lm in it; what is missing is left out.
+    """Return the version of an interpreter, and of mlx, its backends, mlx-lm and numpy in it; what is missing is left out.
 
     Raises:
         UsageError: the interpreter cannot be asked.

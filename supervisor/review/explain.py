@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from stoker.recovery.edited import REASON
 from stoker.supervisor.review import words
 from stoker.supervisor.review.excerpt import Line
 from stoker.supervisor.review.format import age, clean, clock, count, duration, finite, wall
@@ -32,9 +33,10 @@ def render(show: Document, decisions: Sequence[Document], excerpts: Excerpts, *,
     ]
     told = steps(show, decisions)
     for step in told:
-        parts += [Text(), _title(step, now), _attempt(step, excerpts)]
+        parts += [*_edits(show, step.attempt.get("n")), Text(), _title(step, now), _attempt(step, excerpts)]
     if not told:
         parts += [Text(), Text("No attempt yet, so nothing was decided.")]
+    parts += _edits(show, (told[-1].attempt.get("n") or 0) + 1 if told else 1)
     if commands := [item for item in words.commands(show) if not item[1].startswith("stoker explain ")]:
         parts += [Text(), *(unbroken(f"{purpose} {command}") for purpose, command in commands)]
     return Group(*parts)
@@ -45,6 +47,7 @@ def document(show: Document, decisions: Sequence[Document], excerpts: Excerpts) 
     kept = ("run_id", "name", "state", "attempt", "iteration", "iters", "loss", "ettr", "eta_s", "reason", "exact")
     return {
         **{key: show.get(key) for key in kept},
+        "adjustments": show.get("adjustments") or [],
         "decisions": [
             {
                 **decision,
@@ -57,6 +60,17 @@ def document(show: Document, decisions: Sequence[Document], excerpts: Excerpts) 
             for decision in decisions
         ],
     }
+
+
+def _edits(show: Document, attempt: object) -> "list[Text]":
+    """What a person changed before an attempt; what recovery changed stands with the attempt that made it do so."""
+    from rich.text import Text
+
+    made = [a for a in show.get("adjustments") or () if a.get("attempt") == attempt and a.get("reason") == REASON]
+    if not made:
+        return []
+    head = Text(f"Before attempt {clean(attempt)} you changed", style="bold")
+    return [Text(), head, *(Text(f"  {words.change(a)}; {words.preserved(a)}".rstrip("; ")) for a in made)]
 
 
 def _title(step: Step, now: float) -> "Text":
@@ -153,6 +167,7 @@ def _decided(step: Step) -> list[tuple[str, str]]:
     decision = step.decision
     reason = clean(decision.get("reason") or "")
     rows = [
+        ("label", "; ".join(words.label(item) for item in step.attempt.get("label_reasons") or ())),
         ("missing", _missing(step)),
         ("policy", ": ".join(part for part in (clean(decision.get("row") or ""), reason) if part)),
     ]

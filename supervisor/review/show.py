@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from stoker.supervisor.review import words
 from stoker.supervisor.review.format import bar, clean, clock, figure, fraction, percent, sparkline
 from stoker.supervisor.review.story import story
-from stoker.supervisor.review.verdict import verdict
+from stoker.supervisor.review.verdict import label, verdict
 from stoker.supervisor.states import ENDED
 
 if TYPE_CHECKING:
@@ -117,8 +117,8 @@ def _final(show: Document) -> "list[Text]":
     lines = [unbroken(f"  {clean(final['adapter'])}")]
     if final.get("sha256"):
         lines.append(unbroken(f"  sha256 {clean(final['sha256'])}"))
-    label = {True: "exact", False: "warm"}.get(show.get("exact"), "")  # type: ignore[arg-type]
-    facts = [f"final loss {figure(final['loss'])}" if final.get("loss") is not None else "", label and f"label {label}"]
+    kind = label(show)
+    facts = [f"final loss {figure(final['loss'])}" if final.get("loss") is not None else "", kind and f"label {kind}"]
     return [*lines, unbroken("  " + " · ".join(fact for fact in facts if fact))] if any(facts) else lines
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stoker.supervisor.review import words
-from stoker.supervisor.review.format import clean, count, duration, finite, percent, plural, wall
+from stoker.supervisor.review.format import count, duration, finite, percent, plural, wall
 from stoker.supervisor.review.steps import Step, steps
 
 Run = Mapping[str, Any]
@@ -14,14 +14,14 @@ def verdict(show: Run, *, now: float) -> str:
     """Return what became of the run, in one to four sentences."""
     sentences = [_outcome(show, now), _recovered(steps(show), failed=show.get("state") == "failed"), exactness(show)]
     if show.get("state") in words.TRAINING and (risk := words.at_risk(show)):
-        sentences.append(f"{risk[0].upper()}{risk[1:]}.")
+        sentences += [f"{said[0].upper()}{said[1:]}." for said in (risk, words.cadence(show)) if said]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
 def exactness(show: Run) -> str:
     """Return whether the weights are those of an uninterrupted run, and if not, why not."""
     attempts = show.get("attempts") or ()
-    if not attempts or show.get("exact") is None or show.get("state") in {"failed", "cancelled"}:
+    if not attempts or not label(show) or show.get("state") in {"failed", "cancelled"}:
         return ""
     final = show.get("state") == "completed"
     if show["exact"]:
@@ -30,10 +30,20 @@ def exactness(show: Run) -> str:
             if final
             else "Exact so far: as if it had never been interrupted."
         )
-    reasons = [clean(reason).replace("_", " ") for reason in show.get("label_reasons") or ()]
+    reasons = [words.label(reason) for reason in show.get("label_reasons") or ()]
     reasons = reasons or [words.change(adjustment) for adjustment in show.get("adjustments") or ()]
-    because = f" ({', '.join(dict.fromkeys(reasons))})" if reasons else ""
-    return f"Warm{because}: not byte for byte the weights of a run without interruptions."
+    because = f" ({'; '.join(dict.fromkeys(reasons))})" if reasons else ""
+    unproved = bool(reasons) and all(reason.startswith("unproved_") for reason in reasons)
+    how = "not shown to be" if unproved else "not"
+    return f"Warm{because}: {how} byte for byte the weights of a run without interruptions."
+
+
+def label(show: Run) -> str:
+    """Return `exact` or `warm`; empty where no trainer has said it: none has begun to train, or it cannot tell."""
+    if show.get("exact") is False:
+        return "warm"
+    said = any(attempt.get("label_reasons") is not None for attempt in show.get("attempts") or ())
+    return "exact" if show.get("exact") and said else ""
 
 
 def _outcome(show: Run, now: float) -> str:

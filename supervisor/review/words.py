@@ -9,6 +9,7 @@ from typing import Any
 
 from stoker.supervisor.review.format import clean, count, duration, figure, finite, plural, wall
 from stoker.supervisor.states import ACTIVE, State
+from stoker.supervisor.trainer.labels import Code
 
 Run = Mapping[str, Any]
 
@@ -83,6 +84,10 @@ ACTIONS: Mapping[str, str] = {
 }
 
 
+# Code of a label -> its meaning, where the trainer said no more than the code.
+LABELS: Mapping[str, str] = {code.value: f"{code}: {code.meaning.rstrip('.')}" for code in Code}
+
+
 def colour(state: object) -> str:
     """Return the colour of a state."""
     return STATES.get(str(state), ("", ""))[0]
@@ -150,6 +155,18 @@ def at_risk(run: Run) -> str:
     return f"would lose {plural(iterations, 'iteration')}{spent} if it died now"
 
 
+def cadence(run: Run) -> str:
+    """Return how often checkpoints are written, and why: `checkpoints of 24.0 GB about every 17m (write budget)`."""
+    from stoker.supervisor.checks import in_bytes
+
+    known = run.get("cadence") or {}
+    every, size = finite(known.get("next_s")), finite(known.get("bytes"))
+    if every is None or size is None or run.get("state") not in TRAINING:
+        return ""
+    cost = f", {figure(known['cost_s'])} s of training each" if finite(known.get("cost_s")) is not None else ""
+    return f"checkpoints of {in_bytes(int(size))} about every {duration(every)} ({clean(known.get('because'))}){cost}"
+
+
 def eta(run: Run) -> str:
     """Return the time that is left, only where the run is under way."""
     return duration(run.get("eta_s")) if run.get("state") in TRAINING | {"starting", "waiting"} else "-"
@@ -168,7 +185,7 @@ def value(item: object) -> str:
     if isinstance(item, float):
         return f"{item:g}"
     if isinstance(item, list | tuple):
-        return ", ".join(value(part) for part in item)
+        return ", ".join(value(part) for part in item) or "none"
     if isinstance(item, Mapping):
         return ", ".join(f"{clean(key)} {value(part)}" for key, part in item.items())
     if item is None:
@@ -206,6 +223,12 @@ def evidence(finding: Mapping[str, Any]) -> str:
     line = finding.get("line")
     where = f"{file(finding)}:{line}" if file(finding) and line else file(finding)
     return "  ".join(part for part in (where, clean(finding.get("text") or "").strip()) if part)
+
+
+def label(reason: object) -> str:
+    """Return why a result is not exact: `micro_batch: 8 -> 4 at iteration 40`. The codes stand in docs/exactness.md."""
+    code, colon, said = clean(reason).partition(":")
+    return f"{code}: {said.strip()}" if colon else LABELS.get(code, code)
 
 
 def ended(attempt: Mapping[str, Any]) -> str:

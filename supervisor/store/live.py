@@ -8,7 +8,14 @@ from typing import Any
 from stoker.supervisor.files import read_json
 from stoker.supervisor.paths import RunPaths
 
-_TAIL = 64 * 1024  # bytes of metrics.jsonl: the newest reports
+_CADENCE = (
+    "bytes",
+    "stall_s",
+    "cost_s",
+    "next_s",
+    "because",
+)  # of checkpoints: what they cost and when the next is due
+_TAIL = 64 * 1024  # bytes of metrics.jsonl: the newest reports, or the first
 
 
 def live_progress(paths: RunPaths, n: int, attempts: Sequence[Mapping[str, Any]], iters: int | None) -> dict[str, Any]:
@@ -20,7 +27,8 @@ def live_progress(paths: RunPaths, n: int, attempts: Sequence[Mapping[str, Any]]
 
     attempt = paths.attempt(n)
     beat = read_json(attempt.heartbeat) or {}
-    report = newest_report(attempt.metrics)
+    report = newest_row(attempt.metrics, "train")
+    cadence = newest_row(attempt.metrics, "cadence")
     speed = report.get("iterations_per_second")
     began = next((row["from_iteration"] for row in attempts if row["n"] == n), 0)
     iteration = max(began, int(beat.get("iteration") or 0)) if beat else began or None
@@ -31,6 +39,7 @@ def live_progress(paths: RunPaths, n: int, attempts: Sequence[Mapping[str, Any]]
         "tokens_per_second": report.get("tokens_per_second"),
         "peak_memory": report.get("peak_memory"),
         "micro_batch": report.get("micro_batch"),
+        "cadence": {key: cadence.get(key) for key in _CADENCE} if cadence else None,
     }
     if iteration is None:
         return progress
@@ -45,8 +54,8 @@ def live_progress(paths: RunPaths, n: int, attempts: Sequence[Mapping[str, Any]]
     return progress
 
 
-def newest_report(path: Path) -> dict[str, Any]:
-    """Return the newest train report of a metrics.jsonl; an empty mapping before the first."""
+def newest_row(path: Path, kind: str) -> dict[str, Any]:
+    """Return the newest row of a kind near the end of a metrics.jsonl; an empty mapping when there is none."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -55,13 +64,28 @@ def newest_report(path: Path) -> dict[str, Any]:
     except OSError:
         return {}
     for line in reversed(lines):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and row.get("kind") == "train":
+        row = _row(line)
+        if isinstance(row, dict) and row.get("kind") == kind:
             return row
     return {}
+
+
+def start_report(path: Path) -> dict[str, Any]:
+    """Return what the trainer said of itself when it began (label, device, versions); an empty mapping before that."""
+    try:
+        with path.open("rb") as file:
+            lines = file.read(_TAIL).split(b"\n")
+    except OSError:
+        return {}
+    rows = (row for line in lines if isinstance(row := _row(line), dict))
+    return next((row for row in rows if row.get("kind") == "start"), {})
+
+
+def _row(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def _finite(value: Any) -> float | None:

@@ -18,7 +18,7 @@ from stoker.supervisor.states import ACTIVE, ENDED
 from stoker.supervisor.store.connect import connect_reading
 from stoker.supervisor.store.ettr import ettr
 from stoker.supervisor.store.find import find_run
-from stoker.supervisor.store.live import live_progress
+from stoker.supervisor.store.live import live_progress, start_report
 
 _RECENT_S = 24 * 3600.0  # `status` shows what ended within a day
 
@@ -84,7 +84,17 @@ class Reader:
         for attempt in self._rows("SELECT * FROM attempts ORDER BY run_id, n"):
             if attempt["run_id"] in attempts:
                 attempts[attempt["run_id"]].append(dict(attempt))
-        return [self._run(row, attempts[row["run_id"]]) for row in rows]
+        return [self._run(row, self._begun(row, attempts[row["run_id"]])) for row in rows]
+
+    def _begun(self, row: sqlite3.Row, attempts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the attempts with the label of a living one: the trainer has said it, the store learns it at its end."""
+        if row["state"] not in ACTIVE or not attempts or attempts[-1]["labels"] is not None:
+            return attempts
+        start = start_report(self._home.run(row["run_id"]).attempt(row["attempt"]).metrics)
+        if not start.get("resume"):
+            return attempts
+        labels = json.dumps(start.get("label_reasons") or [])
+        return [*attempts[:-1], {**attempts[-1], "resume": start["resume"], "labels": labels}]
 
     def _run(self, row: sqlite3.Row, attempts: list[dict[str, Any]]) -> dict[str, Any]:
         job = json.loads(row["job"])
@@ -101,7 +111,7 @@ class Reader:
             "reason": row["reason"],
             "model": job["config"].get("model"),
             "priority": row["priority"],
-            "exact": bool(row["exact"]),
+            "exact": bool(row["exact"]) and not (row["state"] in ACTIVE and _labels(attempts[-1:])),
             "release": row["release"],
             "wake_at": iso(row["wake_at"]),
             "created_at": iso(row["created_at"]),
@@ -117,7 +127,7 @@ class Reader:
         """Return everything about a run (DESIGN section 6)."""
         row = self._rows("SELECT * FROM runs WHERE run_id = ?", (run_id,))[0]
         job = json.loads(row["job"])
-        attempts = self._attempts(run_id)
+        attempts = self._begun(row, self._attempts(run_id))
         return {
             **self._run(row, attempts),
             "config": job["config"],
@@ -168,6 +178,7 @@ def _attempt(row: Mapping[str, Any]) -> dict[str, Any]:
         "from_iteration": row["from_iteration"],
         "to_iteration": row["to_iteration"],
         "resume": row["resume"],
+        "label_reasons": json.loads(row["labels"]) if row["labels"] else None,  # None: its trainer has not said it
         "checkpoint": row["checkpoint"],
         "rejected": (json.loads(row["choice"]) if row["choice"] else {}).get("rejected", []),
         "exit_code": row["exit_code"],

@@ -18,6 +18,9 @@ from stoker.supervisor.trainer.durable import replace_atomically
 from stoker.supervisor.trainer.outcomes import Fault
 
 _SPLITS = ("train", "valid", "test")
+# What makes tokens out of text, and code that a model brings along: what mlx-lm takes from a model's folder beside the
+# weights and config.json.
+_FILES = ("*token*.json", "*.model", "*.tiktoken", "vocab.*", "merges.txt", "chat_template*", "*.jinja", "*.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ class Inputs:
 
     model: str  # the folder that is loaded; a hub id resolved to its snapshot
     fingerprint: str
+    files: Mapping[str, str]  # file name -> sha256: tokenizer, chat template
     data: Mapping[str, str]  # file name -> sha256; empty for data from the hub
     versions: Mapping[str, str]
 
@@ -36,6 +40,7 @@ class Inputs:
             found.append(
                 f"model {now.model}: fingerprint {self.fingerprint[:12]} at the first load, {now.fingerprint[:12]} now"
             )
+        found += _changed("model file", self.files, now.files, shorten=12)
         found += _changed("data", self.data, now.data, shorten=12)
         found += _changed("version of", self.versions, now.versions, shorten=None)
         return found
@@ -63,6 +68,12 @@ def model_fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def file_hashes(folder: Path) -> dict[str, str]:
+    """sha256 of each small file of a model that decides which tokens the data becomes, and of its own code."""
+    files = {path for pattern in _FILES for path in folder.glob(pattern) if path.is_file()}
+    return {path.name: sha256_of(path) for path in sorted(files)}
+
+
 def data_hashes(data: str) -> dict[str, str]:
     """sha256 of each split in a local data folder; nothing for a data set of the hub, which mlx-lm loads by name."""
     folder = Path(data)
@@ -72,7 +83,7 @@ def data_hashes(data: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """The inputs in force, and the differences to the first load that were accepted."""
+    """The inputs in force, and all differences to those of the first load that were accepted since."""
 
     inputs: Inputs
     accepted: tuple[str, ...]
@@ -99,18 +110,29 @@ def agree(
     """
     frozen = json.loads(path.read_bytes()) if path.exists() else None
     folder = _model_folder(frozen, model, resolve, accept_changed)
-    now = Inputs(str(folder), model_fingerprint(folder), data_hashes(data), dict(versions))
+    now = Inputs(str(folder), model_fingerprint(folder), file_hashes(folder), data_hashes(data), dict(versions))
     if frozen is None:
         hit("trainer.inputs.before")
         _freeze(path, model, data, now, history=[])
         return Agreement(now, ())
-    before = Inputs(frozen["model"], frozen["fingerprint"], frozen["data"], frozen["versions"])
-    differences = before.differences(now)
+    differences = _frozen_inputs(frozen, now).differences(now)
     if differences and not accept_changed:
         raise Fault("checkpoint_mismatch", f"inputs changed: {'; '.join(differences)}")
-    if differences:
-        _freeze(path, model, data, now, history=[*frozen["accepted"], differences])
-    return Agreement(now, tuple(differences))
+    history = [*frozen["accepted"], *([differences] if differences else [])]
+    if differences or "files" not in frozen:
+        _freeze(path, model, data, now, history=history)
+    return Agreement(now, tuple(difference for accepted in history for difference in accepted))
+
+
+def _frozen_inputs(frozen: Mapping[str, Any], now: Inputs) -> Inputs:
+    """The inputs of the first load. What an older Stoker did not write down cannot be compared: it counts as unchanged."""
+    return Inputs(
+        frozen["model"],
+        frozen["fingerprint"],
+        frozen.get("files", now.files),
+        frozen["data"],
+        {**now.versions, **frozen["versions"]},
+    )
 
 
 def _model_folder(frozen: Any, model: str, resolve: Callable[[str], Path], accept_changed: bool) -> Path:
@@ -130,6 +152,7 @@ def _freeze(path: Path, model: str, data: str, inputs: Inputs, *, history: list[
         "model": inputs.model,
         "requested": {"model": model, "data": data},
         "fingerprint": inputs.fingerprint,
+        "files": inputs.files,
         "data": inputs.data,
         "versions": inputs.versions,
         "accepted": history,

@@ -1,9 +1,12 @@
 """What the daemon wants of this attempt: launch.json, read once."""
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from stoker.supervisor.trainer.labels import code_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +15,25 @@ class Resume:
 
     checkpoint: Path
     mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How often to commit a checkpoint.
+
+    Attributes:
+        iterations: between two checkpoints; with `auto` or `seconds` at the most.
+        seconds: likewise.
+        auto: the trainer decides within these bounds, from what checkpoints cost.
+        write_per_s: bytes of checkpoints per second that may be written on average; None = any number.
+        mtbf_s: seconds of training between failures.
+    """
+
+    iterations: int | None
+    seconds: float | None
+    auto: bool = False
+    write_per_s: float | None = None
+    mtbf_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +58,11 @@ class Injection:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Everything the trainer needs beside config.yaml. Paths are absolute."""
+    """Everything the trainer needs beside config.yaml. Paths are absolute.
+
+    `keep` newest checkpoints stay, and the newest from before `suspect`, the last iteration at which something may have
+    gone wrong. `min_free` bytes stay free on their volume.
+    """
 
     directory: Path
     run_id: str
@@ -45,15 +71,25 @@ class Launch:
     staging: Path
     inputs: Path
     resume: Resume | None
-    every_iterations: int | None
-    every_seconds: float | None
+    rhythm: Rhythm
     keep: int
+    min_free: int
+    suspect: int | None
     micro_batch: int | None
     learning_rate: tuple[Factor, ...]
+    labels: tuple[str, ...]
+    exactness: tuple[Mapping[str, Any], ...]
     accept_changed: bool
     allow_partial: bool
     test: bool
     drill: tuple[Injection, ...]
+
+    @property
+    def weights_only(self) -> bool:
+        """Whether the optimizer's moments are to start anew. It is no matter of labels: an attempt that is called warm
+        for another reason goes on with everything.
+        """
+        return self.resume is not None and self.resume.mode == "warm"
 
     @property
     def config(self) -> Path:
@@ -77,16 +113,32 @@ def read_launch(attempt_dir: Path) -> Launch:
         staging=Path(wants["staging"]),
         inputs=Path(wants["inputs"]),
         resume=Resume(Path(resume["checkpoint"]), resume["mode"]) if resume else None,
-        every_iterations=every.get("iterations"),
-        every_seconds=every.get("seconds"),
+        rhythm=Rhythm(
+            iterations=every.get("iterations"),
+            seconds=every.get("seconds"),
+            auto=every.get("auto", False),
+            write_per_s=wants.get("write_per_s"),
+            mtbf_s=wants.get("mtbf_s"),
+        ),
         keep=max(1, wants.get("keep", 3)),
+        min_free=wants.get("min_free", 0),
+        suspect=wants.get("suspect"),
         micro_batch=wants.get("micro_batch"),
         learning_rate=tuple(
             Factor(row["from_step"], row["factor"], row.get("ramp_steps", 0))
             for row in wants.get("learning_rate") or ()
         ),
+        labels=_known(wants.get("labels") or ()),
+        exactness=tuple(wants.get("exactness") or ()),
         accept_changed=wants.get("accept_changed", False),
         allow_partial=wants.get("allow_partial", False),
         test=wants.get("test", False),
         drill=tuple(Injection(row["fault"], row.get("at"), row.get("above")) for row in wants.get("drill") or ()),
     )
+
+
+def _known(labels: Iterable[str]) -> tuple[str, ...]:
+    reasons = tuple(labels)
+    for reason in reasons:
+        code_of(reason)  # ValueError
+    return reasons

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stoker.supervisor.trainer import labels, machine
 from stoker.supervisor.trainer.checkpoint import Origin
 from stoker.supervisor.trainer.heartbeat import Heartbeat
 from stoker.supervisor.trainer.inputs import Agreement
+from stoker.supervisor.trainer.labels import Code
 from stoker.supervisor.trainer.launch import Launch
+from stoker.supervisor.trainer.machine import Machine
 from stoker.supervisor.trainer.metrics import Metrics
 from stoker.supervisor.trainer.outcomes import Fault
 from stoker.supervisor.trainer.signals import StopRequest
@@ -30,33 +33,41 @@ class Run:
     saved: Saved | None
     versions: Mapping[str, str]
     proved: bool
+    machine: Machine
     args: Any = None
     agreement: Agreement | None = None
+    experts_drop_out: bool = False  # known once the model is made
     final_numpy: Any = field(default=None, repr=False)
 
     @property
     def resume(self) -> str:
-        """How this attempt begins: fresh, exact or warm."""
-        if self.saved is None or self.launch.resume is None:
+        """How this attempt begins: fresh, exact or warm. Only a label: `launch.weights_only` says what is restored."""
+        if self.saved is None:
             return "fresh"
-        accepted = self.agreement.accepted if self.agreement else ()
-        return "warm" if accepted else self.launch.resume.mode
+        return "warm" if labels.make_warm(self.label_reasons) else "exact"
 
     @property
     def label_reasons(self) -> list[str]:
         """Why the result need not be the bytes of an uninterrupted stock run; empty when it must be."""
-        reasons = []
-        if self.launch.resume is not None and self.launch.resume.mode == "warm":
-            reasons.append("warm_requested: weights only, the optimizer's moments start anew")
+        launch = self.launch
+        found: list[tuple[Code, str]] = []
+        if launch.weights_only:
+            found.append((Code.WEIGHTS_ONLY, "the optimizer's moments start anew"))
         if self.agreement is not None:
-            reasons += [f"inputs_changed: {difference}" for difference in self.agreement.accepted]
+            found += [(Code.INPUTS_CHANGED, difference) for difference in self.agreement.accepted]
         if not self.proved:
-            reasons.append(f"unproved_mlx_lm: the training code of mlx-lm {self.versions['mlx_lm']} was not reviewed")
-        if self.launch.micro_batch is not None:
-            reasons.append(f"micro_batch: gradients are summed over groups of {self.launch.micro_batch} rows")
-        if self.launch.learning_rate:
-            reasons.append("learning_rate: multiplied from a step on")
-        return reasons
+            words = f"the training code of mlx-lm {self.versions['mlx_lm']} was not reviewed"
+            found.append((Code.UNPROVED_MLX_LM, words))
+        if doubt := machine.doubt(self.machine, launch.exactness):
+            found.append((Code.UNPROVED_MACHINE, doubt))
+        told = {labels.code_of(text) for text in launch.labels}
+        if launch.micro_batch is not None and Code.MICRO_BATCH not in told:
+            found.append((Code.MICRO_BATCH, f"gradients are summed over groups of {launch.micro_batch} rows"))
+        if launch.micro_batch is not None and self.experts_drop_out:
+            found.append((Code.MICRO_BATCH, "the dropout masks of expert layers differ from those of whole batches"))
+        if launch.learning_rate and Code.LEARNING_RATE not in told:
+            found.append((Code.LEARNING_RATE, "multiplied from a step on"))
+        return [*(labels.reason(code, words) for code, words in found), *launch.labels]
 
     def origin(self) -> Origin:
         """What all checkpoints of this attempt have in common."""
@@ -84,6 +95,7 @@ class Run:
             iteration=fault.iteration,
             what=fault.what,
             last_finite={"iteration": last.iteration, "train_loss": last.train_loss} if last else None,
+            **({"needs": fault.needs} if fault.needs else {}),
         )
         sys.stdout.flush()
         print(fault.line, file=sys.stderr, flush=True)

@@ -12,6 +12,7 @@ from stoker.supervisor.failpoints import hit
 from stoker.supervisor.trainer.heartbeat import Heartbeat
 from stoker.supervisor.trainer.inputs import agree
 from stoker.supervisor.trainer.launch import read_launch
+from stoker.supervisor.trainer.machine import Machine
 from stoker.supervisor.trainer.metrics import Metrics
 from stoker.supervisor.trainer.outcomes import EXIT_FINISHED, EXIT_GUARD, EXIT_STOPPED, Fault, Stopped
 from stoker.supervisor.trainer.signals import StopRequest
@@ -28,13 +29,23 @@ def run_attempt(directory: Path) -> int:
     metrics, heartbeat = Metrics(directory / "metrics.jsonl"), Heartbeat(directory / "heartbeat")
     stop = StopRequest(lambda: metrics.write("stopped", iteration=heartbeat.iteration, signal="SIGTERM"))
 
-    from stoker.supervisor.trainer.run import (
-        Run,
-    )  # mlx and mlx-lm load here: seconds in which SIGTERM is answered already
+    # mlx and mlx-lm load here: seconds in which SIGTERM is answered already
+    from stoker.supervisor.trainer.memory import device_name
+    from stoker.supervisor.trainer.run import Run
     from stoker.supervisor.trainer.state import read_saved
     from stoker.supervisor.trainer.versions import is_proved, versions
 
-    run = Run(launch, heartbeat, metrics, stop, saved=None, versions=versions(), proved=is_proved(_mlx_lm_folder()))
+    found = versions()
+    run = Run(
+        launch,
+        heartbeat,
+        metrics,
+        stop,
+        saved=None,
+        versions=found,
+        proved=is_proved(_mlx_lm_folder()),
+        machine=Machine.here(device_name(), found),
+    )
     try:
         run.saved = read_saved(launch.resume.checkpoint) if launch.resume else None
         _train(run)
@@ -132,8 +143,10 @@ class Replacements:
         """Our loop in place of mlx-lm's."""
         from stoker.supervisor.trainer import memory
         from stoker.supervisor.trainer.loop import TrainingLoop
+        from stoker.supervisor.trainer.masks import experts_drop_out
 
         memory.set_wired_limit()
+        self._run.experts_drop_out = experts_drop_out(model)
         TrainingLoop(self._run, model, optimizer, train_dataset, val_dataset, args, training_callback).train()
 
     def evaluate(self, *positional: Any, **options: Any) -> float:

@@ -45,18 +45,13 @@ def is_proved(package: Path) -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Versions that decide whether two attempts compute the same."""
-    found = {name: importlib.metadata.version(name) for name in ("mlx", "mlx-lm", "numpy")}
-    return {
-        "python": platform.python_version(),
-        "mlx": found["mlx"],
-        "mlx_lm": found["mlx-lm"],
-        "numpy": found["numpy"],
-        "stoker": _stoker_version(),
-    }
+    """Versions that decide whether two attempts compute the same; the last two make tokens out of text."""
+    names = ("mlx", "mlx-lm", "numpy", "transformers", "tokenizers")
+    found = {name.replace("-", "_"): importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version(), "stoker": stoker_version(), **found}
 
 
-def _stoker_version() -> str:
+def stoker_version() -> str:
     """From the files beside us: a foreign interpreter has no metadata of a `stoker` distribution."""
     root = Path(__file__).resolve().parents[2]
     project = root / "pyproject.toml"

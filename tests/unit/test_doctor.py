@@ -11,15 +11,18 @@ from typer.testing import CliRunner
 
 from stoker.supervisor.cli.doctor import doctor as doctor_verb
 from stoker.supervisor.doctor import Subject, examine
+from stoker.supervisor.exactness import keep_verdict
 from stoker.supervisor.host.command import Completed, run_command
 from stoker.supervisor.host.daemons import is_daemon
 from stoker.supervisor.host.guarded import guarded_by
-from stoker.supervisor.host.packages import number
+from stoker.supervisor.host.packages import number, packages
 from stoker.supervisor.host.power import parse_settings
 from stoker.supervisor.paths import Home
 from stoker.supervisor.service.spec import service_spec
 from stoker.supervisor.service.state import ServiceState
 from stoker.supervisor.service.systemctl import UserUnit
+from stoker.supervisor.trainer.machine import Machine
+from stoker.supervisor.trainer.versions import stoker_version
 
 _PMSET = """System-wide power settings:
 Currently in use:
@@ -82,7 +85,17 @@ def _home(tmp_path):
 def _mac(home, tmp_path):
     spec = service_spec(home.dir, platform="darwin", user_home=tmp_path)
     service = Service(**_RUNNING, process_class="interactive (4)")
-    return Subject(home, spec, service, user_home=tmp_path, platform="darwin", run=Tools(), processes=lambda: iter([]))
+    system = {"platform": "darwin", "system": "Darwin 25.5.0"}
+    subject = Subject(home, spec, service, user_home=tmp_path, **system, run=Tools(), processes=lambda: iter([]))
+    keep_verdict(home.exactness, _verdict(subject.python, exact=True))
+    return subject
+
+
+def _verdict(python, *, exact):
+    version, found = packages(python, run_command)
+    versions = {"python": version, "mlx": found["mlx"], "mlx_lm": found["mlx-lm"], "numpy": found["numpy"]}
+    machine = Machine("gpu Apple M3 Ultra", "Darwin 25.5.0", {**versions, "stoker": stoker_version()})
+    return {"machine": machine.as_json(), "exact": exact, "at": "2026-11-22T12:00:00Z"}
 
 
 def _found(subject, name):
@@ -321,6 +334,26 @@ def test_power_settings_as_pmset_prints_them():
 )
 def test_versions_as_numbers(version, numbers):
     assert number(version) == numbers
+
+
+def test_a_mac_on_which_nobody_has_tried_whether_runs_repeat(mac):
+    assert "agree, found 2026-11-22" in _one(mac, "exactness").what
+    for unknown in (replace(mac, system="Darwin 26.0.0"), replace(mac, home=Home(mac.home.dir / "other"))):
+        check = _one(unknown, "exactness")
+        assert (check.level, check.fix) == ("warning", "stoker doctor --exact")
+        assert "nobody has tried" in check.what
+
+
+def test_a_machine_on_which_runs_differ_is_named_on_linux_too(mac):
+    keep_verdict(mac.home.exactness, _verdict(mac.python, exact=False))
+    assert "runs differ here" in _one(mac, "exactness").what
+    assert _found(replace(mac, platform="linux", system="Linux"), "exactness") == []
+
+
+def test_what_was_tried_with_another_interpreter_does_not_count(mac):
+    other = json.dumps(["3.12.1", {"mlx": "0.32.4", "mlx-lm": "0.32.2", "numpy": "2.4.0"}])
+    check = _one(replace(mac, python=Path("/other/my python"), run=Tools(**{"/other/my python": other})), "exactness")
+    assert check.fix == "stoker doctor --exact --python '/other/my python'"
 
 
 @pytest.fixture(name="app")

@@ -74,8 +74,16 @@ def test_each_state_has_its_sentence(make, now, values, expected):
         ({"state": "completed", "exact": True}, "Exact: the weights are those of a run without interruptions."),
         ({"state": "running", "exact": True}, "Exact so far: as if it had never been interrupted."),
         (
-            {"state": "running", "exact": False, "label_reasons": ["versions_changed"]},
-            "Warm (versions changed): not byte for byte the weights of a run without interruptions.",
+            {"state": "running", "exact": False, "label_reasons": ["micro_batch: 8 -> 4", "unproved_mlx_lm: 0.99"]},
+            "Warm (micro_batch: 8 -> 4; unproved_mlx_lm: 0.99): not byte for byte the weights of",
+        ),
+        (
+            {"state": "completed", "exact": False, "label_reasons": ["edited"]},  # a code without words
+            "Warm (edited: A person edited the configuration after the first attempt): not byte for byte",
+        ),
+        (
+            {"state": "completed", "exact": False, "label_reasons": ["unproved_machine: nobody has tried"]},
+            "Warm (unproved_machine: nobody has tried): not shown to be byte for byte the weights of",
         ),
         ({"state": "failed", "exact": True}, ""),
     ],
@@ -83,7 +91,16 @@ def test_each_state_has_its_sentence(make, now, values, expected):
 def test_exactness_is_said_in_words(make, values, expected):
     from stoker.supervisor.review.verdict import exactness
 
-    assert exactness(make(attempts=[{"n": 1}], **values)) == expected
+    said = exactness(make(attempts=[{"n": 1, "label_reasons": []}], **values))
+    assert said.startswith(expected)
+    assert bool(said) is bool(expected)
+
+
+def test_nothing_is_called_exact_that_no_trainer_has_called_so(make):
+    """A command of somebody's own cannot tell, and one that crashed while loading has not."""
+    from stoker.supervisor.review.verdict import exactness
+
+    assert exactness(make(state="completed", exact=True, attempts=[{"n": 1, "label_reasons": None}])) == ""
 
 
 def test_a_failed_run_offers_what_to_do(make, now, printed):
@@ -144,3 +161,13 @@ def test_a_hold_that_asks_names_the_change_it_would_make(story_of, printed):
     show, decisions = story_of
     decisions[1]["plan"] = "hold"
     assert "→ held, on release micro_batch 8 → 4" in flat(printed(story(show, decisions)))
+
+
+def test_a_run_under_way_says_how_often_its_state_is_kept_and_why(story_of, now):
+    show, _ = story_of
+    cost = {"bytes": 24_000_000_000, "stall_s": 0.2, "cost_s": 0.25, "next_s": 1036.8, "because": "write budget"}
+    running = {**show, "state": "running", "cadence": cost}
+    said = "Checkpoints of 24.0 GB about every 17m 16s (write budget), 0.25 s of training each."
+    assert said in verdict(running, now=now)
+    assert "heckpoints of" not in verdict({**running, "state": "completed"}, now=now)
+    assert "heckpoints of" not in verdict({**running, "cadence": None}, now=now)

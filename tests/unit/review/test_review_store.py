@@ -12,6 +12,7 @@ from stoker.supervisor.cli.show import show
 from stoker.supervisor.cli.status import status
 from stoker.supervisor.clock import SystemClock
 from stoker.supervisor.paths import Home
+from stoker.supervisor.store.read import Reader
 from stoker.supervisor.store.write import Store
 
 RUN = {"run_id", "name", "state", "attempt", "iteration", "iters", "loss", "ettr", "eta_s", "reason"}
@@ -140,3 +141,17 @@ def test_an_empty_home_reads_as_empty(tmp_path):
         result = CliRunner().invoke(app, [verb], obj=Home(tmp_path / "none"))
         assert result.exception is None
         assert words in result.stdout
+
+
+def test_a_living_run_is_called_what_its_trainer_says(home):
+    """The store learns the label when the attempt ends; the trainer writes it when it begins."""
+    row = {"kind": "start", "resume": "warm", "label_reasons": ["unproved_mlx_lm: mlx-lm 0.99 was not reviewed"]}
+    metrics = home.run("sft_1").attempt(2).metrics
+    metrics.write_text(json.dumps(row) + "\n" + metrics.read_text())
+    with Reader(home) as reader:
+        shown = reader.show("sft_1")
+        (listed,) = (run for run in reader.status()["runs"] if run["run_id"] == "sft_1")
+    assert (shown["exact"], listed["exact"]) == (False, False)
+    assert shown["label_reasons"] == row["label_reasons"]
+    assert [attempt["resume"] for attempt in shown["attempts"]] == ["fresh", "warm"]
+    assert [attempt["label_reasons"] for attempt in shown["attempts"]] == [None, row["label_reasons"]]
