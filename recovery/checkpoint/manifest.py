@@ -132,6 +132,18 @@ def size_problems(checkpoint: Path, manifest: Manifest) -> list[str]:
     return problems
 
 
+def hash_problems(checkpoint: Path, manifest: Manifest) -> list[str]:
+    """Files of the checkpoint whose bytes are not those that the manifest was made for; reads all of them once."""
+    problems = size_problems(checkpoint, manifest)
+    if not problems:
+        problems = [
+            f"{name}: changed since it was written (its sha256 is not the manifest's)"
+            for name, facts in manifest.files.items()
+            if sha256_of(checkpoint / name) != facts.sha256
+        ]
+    return problems
+
+
 def sha256_of(path: Path) -> str:
     """The sha256 of a file, in hex."""
     digest = hashlib.sha256()

@@ -11,8 +11,10 @@ from typing import Any
 import mlx.core as mx
 
 from stoker.supervisor.failpoints import hit
-from stoker.supervisor.trainer.checkpoint import disk_full
+from stoker.supervisor.host.disk import free_bytes
+from stoker.supervisor.trainer.checkpoint import ADVICE, disk_full
 from stoker.supervisor.trainer.durable import sync_file, sync_folder
+from stoker.supervisor.trainer.outcomes import Fault
 
 _TEMPORARY = ".stoker-{}.safetensors"  # mlx insists on the ending
 _MLX_WRITE_FAILED = "[write] Unable to write"  # mlx's text for a full disk: it drops the reason
@@ -23,9 +25,17 @@ def numbered(adapter: Path, iteration: int) -> Path:
     return adapter.parent / f"{iteration:07d}_adapters.safetensors"
 
 
-def save(weights: Mapping[str, mx.array], *targets: Path) -> None:
-    """Write the weights once and give the file to each of the names, the first one first, by rename."""
+def save(weights: Mapping[str, mx.array], *targets: Path, min_free: int) -> None:
+    """Write the weights once and give the file to each of the names, the first one first, by rename.
+
+    Nothing is begun that would leave less than `min_free` bytes on the volume: a disk filled to the last byte stops
+    more than this run.
+    """
     folder = targets[0].parent
+    needs = len(targets) * sum(array.nbytes for array in weights.values()) + min_free
+    if (free := free_bytes(folder)) < needs:
+        what = f"{free / 1e9:.2f} GB free at {folder}, saving needs {needs / 1e9:.2f} GB"
+        raise Fault("disk_full", f"{what} ({min_free / 1e9:.2f} GB of them stay free)", advice=ADVICE, needs=needs)
     temporary = [folder / _TEMPORARY.format(index) for index in range(len(targets))]
     try:
         hit("adapter.save.before")
@@ -44,7 +54,7 @@ def save(weights: Mapping[str, mx.array], *targets: Path) -> None:
         for path in temporary:
             path.unlink(missing_ok=True)
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise disk_full(f"cannot write {targets[0]}", error) from error
+            raise disk_full(f"cannot write {targets[0]}", error, needs=needs) from error
         raise
 
 

@@ -1,21 +1,144 @@
-"""When the next checkpoint is due."""
+"""When the next checkpoint is due: what a person asked for, or what costs least.
 
-from collections.abc import Callable
+Young's formula gives the distance between checkpoints at which writing them and repeating lost work cost the same:
+the square root of 2 x cost x time between failures. It is an upper bound here, like 15 minutes and the job's share of
+iterations. The lower bounds are stronger: checkpoints may take one per cent of the time, and may write so many bytes
+a day. Both are kept as an account that starts with a little credit, so that a short run need not wait for it to fill.
+Standard library only.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from stoker.supervisor.trainer.launch import Rhythm
+
+_SHARE = 0.01  # of the time, for checkpoints
+_ADVANCE_S = 0.5  # credit at the start: the checkpoints of a run of seconds
+_ADVANCE_BYTES = 1_000_000_000
+_TYPICAL = 64  # iterations whose median is the usual duration ...
+_ENOUGH = 3  # ... and so many at least, since the first ones compile
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one checkpoint takes.
+
+    Attributes:
+        seconds: by which training came later than without it: its wait for the snapshot, and slower iterations while
+            the writer's thread was at work.
+        bytes: written.
+    """
+
+    seconds: float
+    bytes: int
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any] | None) -> "Cost | None":
+        """The cost that an earlier attempt measured, from state.json."""
+        return cls(float(document["seconds"]), int(document["bytes"])) if document else None
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in state.json."""
+        return {"seconds": round(self.seconds, 6), "bytes": self.bytes}
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Seconds between two checkpoints, and the name of the bound that decides."""
+
+    seconds: float
+    because: str
 
 
 class Cadence:
-    """Every so many iterations, or when so many seconds have passed since the last checkpoint, whichever comes first."""
+    """Decides after each iteration; told what iterations and checkpoints have cost."""
 
-    def __init__(self, iterations: int | None, seconds: float | None, clock: Callable[[], float]) -> None:
-        self._iterations, self._seconds, self._clock = iterations, seconds, clock
-        self._since = clock()
+    def __init__(
+        self, rhythm: Rhythm, clock: Callable[[], float], *, start: int = 0, known: Cost | None = None
+    ) -> None:
+        self._rhythm, self._clock = rhythm, clock
+        self._began = self._since = clock()
+        self._last = start
+        self.cost = known
+        self._spent_s, self._spent_bytes = 0.0, 0
+        self.stall = 0.0  # seconds, of the last one
+        self._usual: deque[float] = deque(maxlen=_TYPICAL)
+        self._slowed: list[float] | None = None  # iterations while a write is under way
 
     def is_due(self, iteration: int) -> bool:
-        """Whether to commit after this iteration; multiples, so that resumed attempts commit at the same iterations."""
-        by_count = bool(self._iterations) and iteration % (self._iterations or 1) == 0
-        by_time = bool(self._seconds) and self._clock() - self._since >= (self._seconds or 0.0)
-        return by_count or by_time
+        """Whether to commit after this iteration.
 
-    def restart(self) -> None:
-        """A checkpoint was just handed over."""
-        self._since = self._clock()
+        A number of iterations that a person asked for is kept exactly, at multiples, so that resumed attempts commit
+        at the same iterations; so is a time. What the rule of min(1000, iters / 20) and `auto` want has to be
+        affordable.
+        """
+        wish = self._rhythm
+        elapsed = self._clock() - self._since
+        if wish.auto:
+            apart = iteration - self._last
+            bounded = bool(wish.iterations) and apart >= (wish.iterations or 0)
+            return (bounded or elapsed >= self._ceiling().seconds) and self._affordable()
+        if wish.seconds is None:
+            return bool(wish.iterations) and iteration % (wish.iterations or 1) == 0
+        by_rule = bool(wish.iterations) and iteration - self._last >= (wish.iterations or 0)
+        return elapsed >= wish.seconds or (by_rule and self._affordable())
+
+    def interval(self) -> Interval:
+        """The distance in time that is aimed at now; iterations may come first."""
+        if not self._rhythm.auto:
+            return Interval(self._rhythm.seconds or math.inf, "as the job says")
+        floors = [Interval(0.0, "")]
+        if self.cost is not None:
+            floors.append(Interval(self.cost.seconds / _SHARE, "1 % of time"))
+            if self._rhythm.write_per_s:
+                floors.append(Interval(self.cost.bytes / self._rhythm.write_per_s, "write budget"))
+        floor = max(floors, key=lambda row: row.seconds)
+        ceiling = self._ceiling()
+        return floor if floor.seconds > ceiling.seconds else ceiling
+
+    def iterated(self, seconds: float, *, writing: bool) -> None:
+        """An iteration took so long; `writing` if a checkpoint was being written meanwhile."""
+        if writing and self._slowed is not None:
+            self._slowed.append(seconds)
+        elif not writing:
+            self._usual.append(seconds)
+
+    def handed_over(self, iteration: int, stall: float) -> None:
+        """A snapshot was given to the writer; training stood still for `stall` seconds."""
+        self._since, self._last = self._clock(), iteration
+        self.stall, self._slowed = stall, []
+
+    def committed(self, size: int) -> None:
+        """The write of `size` bytes has ended: now its cost is known."""
+        slowed = self._slowed or []
+        usual = median(self._usual) if len(self._usual) >= _ENOUGH else None
+        extra = max(0.0, sum(slowed) - len(slowed) * usual) if usual is not None else 0.0
+        seconds = self.stall + extra
+        before = self.cost.seconds if self.cost else seconds
+        self.cost = Cost((before + seconds) / 2, size)  # half the old value: one noisy measurement must not rule
+        self._spent_s += seconds
+        self._spent_bytes += size
+        self._slowed = None
+
+    def _ceiling(self) -> Interval:
+        ceilings = [Interval(self._rhythm.seconds or math.inf, "15 min")]
+        if self.cost is not None and self._rhythm.mtbf_s:
+            young = math.sqrt(2 * self.cost.seconds * self._rhythm.mtbf_s)
+            ceilings.append(Interval(young, "time between failures"))
+        return min(ceilings, key=lambda row: row.seconds)
+
+    def _affordable(self) -> bool:
+        """Whether the accounts of time and of bytes can pay for one more; the first one, of unknown cost, always is."""
+        if self.cost is None:
+            return self._slowed is None
+        if self._slowed is not None:
+            return False  # the one before is still being written
+        elapsed = self._clock() - self._began
+        rate = self._rhythm.write_per_s
+        in_time = self._spent_s + self.cost.seconds <= _ADVANCE_S + _SHARE * elapsed
+        in_bytes = not rate or self._spent_bytes + self.cost.bytes <= _ADVANCE_BYTES + rate * elapsed
+        return in_time and in_bytes

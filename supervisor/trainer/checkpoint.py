@@ -17,11 +17,14 @@ from typing import Any
 from stoker.recovery.checkpoint import manifest as manifests
 from stoker.recovery.checkpoint.manifest import MANIFEST, OPTIMIZER, STATE, WEIGHTS, FileFacts, Manifest
 from stoker.supervisor.failpoints import hit
+from stoker.supervisor.host.disk import free_bytes
 from stoker.supervisor.trainer.durable import sync_folder, write_durably
 from stoker.supervisor.trainer.outcomes import Fault
+from stoker.supervisor.trainer.retention import Kept, expendable, lineage
 from stoker.supervisor.trainer.snapshot import HostTensor, byte_count, pieces, safetensors_header
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_BESIDE_TENSORS = 1 << 20  # bytes: headers, state.json, manifest.json
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,48 +57,75 @@ class Origin:
     versions: Mapping[str, str]
 
 
-class CheckpointWriter:
-    """Commits snapshots one after the other into `checkpoints`, and removes old ones of this lineage."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where checkpoints are written and how much of it they may use: `keep` of them, with `min_free` bytes left over."""
 
-    def __init__(
-        self,
-        checkpoints: Path,
-        staging: Path,
-        origin: Origin,
-        keep: int,
-        check: Callable[[Snapshot], None],
-        on_commit: Callable[..., None],
-    ) -> None:
-        self._checkpoints, self._staging = checkpoints, staging
-        self._origin, self._keep = origin, keep
+    checkpoints: Path
+    staging: Path
+    keep: int
+    min_free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """What the writer asks and tells; all but `finished` are called on the writer's thread.
+
+    Attributes:
+        check: raises a Fault for a snapshot that must not be written.
+        committed: a checkpoint is durable; called with the facts for its row in the metrics.
+        bad: a checkpoint that was read back is not what was written; called with its name and the problems.
+        finished: called on the training thread with the bytes written, once the writer has ended.
+    """
+
+    check: Callable[[Snapshot], None]
+    committed: Callable[..., None]
+    bad: Callable[[str, list[str]], None]
+    finished: Callable[[int], None]
+
+
+class CheckpointWriter:
+    """Commits snapshots one after the other, reads each back, and removes old ones of this lineage.
+
+    `onset` is the iteration of the last suspected trouble: the newest checkpoint from before it stays, too.
+    """
+
+    def __init__(self, place: Place, origin: Origin, watcher: Watcher) -> None:
+        self._place, self._origin, self._watcher = place, origin, watcher
         self._parent = origin.parent
-        self._check, self._on_commit = check, on_commit
+        self._good = {origin.parent}  # the daemon verified the one that this attempt resumed from
+        self.onset: int | None = None
         self._thread: threading.Thread | None = None
         self._snapshot: Snapshot | None = None
         self._error: Exception | None = None
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        _empty(staging)
+        place.checkpoints.mkdir(parents=True, exist_ok=True)
+        _empty(place.staging)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a commit is under way, or has ended unnoticed."""
+        return self._thread is not None
 
     def exists(self, iteration: int) -> bool:
         """Whether this attempt has committed that iteration already."""
-        return (self._checkpoints / self._name(iteration)).exists()
+        return (self._place.checkpoints / self._name(iteration)).exists()
 
-    def write(self, snapshot: Snapshot, *, background: bool, waiting: Callable[[], None]) -> None:
-        """Commit a snapshot, now or in the background; a commit that is still under way comes first."""
-        self.settle(waiting)
-        if self.exists(snapshot.iteration):
-            return
+    def begin(self, snapshot: Snapshot) -> None:
+        """Start to commit a snapshot in the background; the one before must be settled."""
+        assert self._thread is None
         self._snapshot = snapshot
         self._thread = threading.Thread(target=self._run, name="checkpoint-writer", daemon=True)
         self._thread.start()
-        if not background:
-            self.settle(waiting)
 
-    def settle(self, waiting: Callable[[], None]) -> None:
-        """Wait for the commit under way, calling `waiting` once a second; raises what it met."""
+    def wait(self, waiting: Callable[[], None]) -> None:
+        """Let the commit under way end, calling `waiting` once a second."""
         while self._thread is not None and self._thread.is_alive():
             waiting()
             self._thread.join(timeout=1.0)
+
+    def settle(self, waiting: Callable[[], None]) -> None:
+        """Wait for the commit under way; raises what it met."""
+        self.wait(waiting)
         self.poll()
 
     def poll(self) -> None:
@@ -104,28 +134,32 @@ class CheckpointWriter:
         """
         if self._thread is None or self._thread.is_alive():
             return
-        iteration = self._snapshot.iteration if self._snapshot else 0
+        assert self._snapshot is not None
+        iteration, size = self._snapshot.iteration, self._snapshot.bytes
         self._thread, self._snapshot = None, None
         error, self._error = self._error, None
         if isinstance(error, OSError) and error.errno in _DISK_FULL:
-            raise disk_full(f"cannot write the checkpoint of iteration {iteration} below {self._staging}", error)
+            what = f"cannot write the checkpoint of iteration {iteration} below {self._place.staging}"
+            raise disk_full(what, error, needs=self._wanted(size))
         if error is not None:
             raise error
+        self._watcher.finished(size)
 
     def _run(self) -> None:
         assert self._snapshot is not None
         try:
             self._commit(self._snapshot)
         except Exception as error:  # noqa: BLE001 - carried to the training thread, which raises it in poll()
-            shutil.rmtree(self._staging / self._name(self._snapshot.iteration), ignore_errors=True)
+            shutil.rmtree(self._place.staging / self._name(self._snapshot.iteration), ignore_errors=True)
             self._error = error
 
     def _commit(self, snapshot: Snapshot) -> None:
-        self._check(snapshot)  # here and not before the snapshot was taken: training need not wait for it
+        self._watcher.check(snapshot)  # here and not before the snapshot was taken: training need not wait for it
         hit("checkpoint.begin")
         began = time.monotonic()
+        self._make_room(snapshot.bytes)
         name = self._name(snapshot.iteration)
-        staged, final = self._staging / name, self._checkpoints / name
+        staged, final = self._place.staging / name, self._place.checkpoints / name
         _empty(staged)
         files = {
             WEIGHTS: _write_tensors(staged, "weights", snapshot.weights),
@@ -139,12 +173,48 @@ class CheckpointWriter:
         hit("checkpoint.rename.before")
         staged.rename(final)
         hit("checkpoint.rename.after")
-        sync_folder(self._checkpoints)
+        sync_folder(self._place.checkpoints)
         hit("checkpoint.parent.fsync.after")
         self._parent = name
         size = sum(facts.size for facts in files.values())
-        self._on_commit(iteration=snapshot.iteration, name=name, bytes=size, seconds=time.monotonic() - began)
-        self._prune()
+        self._watcher.committed(iteration=snapshot.iteration, name=name, bytes=size, seconds=time.monotonic() - began)
+        self._read_back(final, manifest)
+
+    def _read_back(self, checkpoint: Path, manifest: Manifest) -> None:
+        """Prune only after the newer checkpoint was read again and is what was written."""
+        problems = manifests.hash_problems(checkpoint, manifest)
+        if problems:
+            self._watcher.bad(checkpoint.name, problems)
+            return
+        self._good.add(checkpoint.name)
+        for old in expendable(self._lineage(), self._place.keep, self.onset):
+            self._remove(old)
+
+    def _make_room(self, size: int) -> None:
+        """Stop before a write that cannot end well. Where it is enough, older checkpoints go first, as long as a good
+        newest one stays.
+        """
+        rows, wanted = self._lineage(), self._wanted(size)
+        spare = expendable(rows, 1, None) if rows and rows[0].path.name in self._good else []
+        free = self._free()
+        if free + sum(old.bytes for old in spare) < wanted:
+            raise Fault(
+                "disk_full",
+                f"{free / 1e9:.2f} GB free at {self._place.checkpoints}, a checkpoint needs {wanted / 1e9:.2f} GB "
+                f"({self._place.min_free / 1e9:.2f} GB of them stay free)",
+                advice=ADVICE,
+                needs=wanted,
+            )
+        for old in spare:
+            if self._free() >= wanted:
+                return
+            self._remove(old)
+
+    def _wanted(self, size: int) -> int:
+        return size + _BESIDE_TENSORS + self._place.min_free
+
+    def _free(self) -> int:
+        return free_bytes(self._place.staging)
 
     def _name(self, iteration: int) -> str:
         return manifests.checkpoint_name(iteration, self._origin.attempt)
@@ -167,31 +237,23 @@ class CheckpointWriter:
             tensors={"count": len(snapshot.weights), "params": params},
         )
 
-    def _prune(self) -> None:
-        """Keep the newest of this lineage: what this attempt wrote, and what earlier ones wrote up to where this one
-        began.
-        """
-        lineage = []
-        for path in self._checkpoints.iterdir():
-            parsed = manifests.parse_name(path.name)
-            if parsed is None or not (path / MANIFEST).exists():
-                continue
-            iteration, attempt = parsed
-            earlier = attempt < self._origin.attempt and iteration <= self._origin.from_iteration
-            if attempt == self._origin.attempt or earlier:
-                lineage.append((iteration, attempt, path))
-        for _iteration, _attempt, path in sorted(lineage, reverse=True)[self._keep :]:
-            hit("checkpoint.prune.before")
-            doomed = self._staging / f"pruned-{path.name}"
-            path.rename(doomed)  # out of sight in one step: a half-deleted folder is never taken for a checkpoint
-            hit("checkpoint.prune.after")
-            shutil.rmtree(doomed)
+    def _lineage(self) -> list[Kept]:
+        return lineage(self._place.checkpoints, self._origin.attempt, self._origin.from_iteration)
+
+    def _remove(self, old: Kept) -> None:
+        hit("checkpoint.prune.before")
+        doomed = self._place.staging / f"pruned-{old.path.name}"
+        old.path.rename(doomed)  # out of sight in one step: a half-deleted folder is never taken for a checkpoint
+        hit("checkpoint.prune.after")
+        shutil.rmtree(doomed)
 
 
-def disk_full(what: str, error: OSError) -> Fault:
-    """The fault for a write that found no room."""
-    advice = "Make room, then resume; older checkpoints are untouched"
-    return Fault("disk_full", f"{what}: {error.strerror or error}", advice=advice)
+ADVICE = "Make room, then resume; older checkpoints are untouched"
+
+
+def disk_full(what: str, error: OSError, *, needs: int | None = None) -> Fault:
+    """The fault for a write that found no room; `needs` bytes have to be free."""
+    return Fault("disk_full", f"{what}: {error.strerror or error}", advice=ADVICE, needs=needs)
 
 
 def _empty(folder: Path) -> None:

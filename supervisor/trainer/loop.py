@@ -17,8 +17,8 @@ from mlx_lm.utils import get_total_parameters
 from stoker.recovery.checkpoint.manifest import sha256_of
 from stoker.supervisor.failpoints import hit
 from stoker.supervisor.trainer import adapters, memory, state
-from stoker.supervisor.trainer.cadence import Cadence
-from stoker.supervisor.trainer.checkpoint import CheckpointWriter, Snapshot
+from stoker.supervisor.trainer.cadence import Cadence, Cost
+from stoker.supervisor.trainer.checkpoint import CheckpointWriter, Place, Snapshot, Watcher
 from stoker.supervisor.trainer.console import make_console
 from stoker.supervisor.trainer.data import BatchStream, TrackedDataset
 from stoker.supervisor.trainer.drill import Drill
@@ -32,6 +32,7 @@ from stoker.supervisor.trainer.share import check_share
 from stoker.supervisor.trainer.snapshot import host_tensors
 from stoker.supervisor.trainer.state import Mark, Progress
 from stoker.supervisor.trainer.step import Step
+from stoker.supervisor.trainer.suspicion import Suspicion
 from stoker.supervisor.trainer.validation import validate
 
 
@@ -68,17 +69,23 @@ class TrainingLoop:
             run.launch.micro_batch,
             compiling=self._announce_compile,
         )
+        launch, saved = run.launch, run.saved
         self._writer = CheckpointWriter(
-            run.launch.checkpoints,
-            run.launch.staging,
+            Place(launch.checkpoints, launch.staging, launch.keep, launch.min_free),
             run.origin(),
-            run.launch.keep,
-            check=lambda snapshot: self._guard.check_parameters(snapshot.iteration, snapshot.weights),
-            on_commit=self._note_commit,
+            Watcher(
+                check=lambda snapshot: self._guard.check_parameters(snapshot.iteration, snapshot.weights),
+                committed=lambda **facts: run.metrics.write("checkpoint", **facts),
+                bad=lambda name, problems: run.warn(f"checkpoint {name} was not written as it should: {problems[0]}"),
+                finished=self._note_cost,
+            ),
         )
         self._drill = Drill(run.launch.drill, run.launch.checkpoints, settle=self._settle)
-        self._cadence = Cadence(run.launch.every_iterations, run.launch.every_seconds, time.monotonic)
         self._start = self._progress.iteration
+        self._cadence = Cadence(
+            launch.rhythm, time.monotonic, start=self._start, known=Cost.from_json(saved.cost if saved else None)
+        )
+        self._suspicion = Suspicion(launch.suspect, saved.suspect if saved else None)
         self._mark = Mark.of(self._progress, self._stream, self._guard.last_finite)
         self._gradient: Any = None
         self._checked_step = -1
@@ -110,10 +117,10 @@ class TrainingLoop:
         if saved is None:
             return Progress(), state.digest(self._parameters())
         state.load_weights(self._model, saved)
-        if self._run.resume == "exact":
-            state.load_optimizer(self._model, self._optimizer, saved)
-        else:
+        if self._run.launch.weights_only:
             state.warm_optimizer(self._optimizer, saved)
+        else:
+            state.load_optimizer(self._model, self._optimizer, saved)
         saved.seek(self._stream)
         return saved.progress(), saved.start_digest
 
@@ -131,10 +138,14 @@ class TrainingLoop:
         progress.batches += 1
         mx.eval(self._step.state, progress.losses, progress.tokens, self._gradient)
         _clear_cache(args)
-        progress.train_time += time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        progress.train_time += seconds
+        self._cadence.iterated(seconds, writing=self._writer.busy)
+        value = number(loss)
         self._guard.check_loss(
-            iteration, number(loss), lambda: count(tokens), self._stream.examples, self._run.where_examples_are
+            iteration, value, lambda: count(tokens), self._stream.examples, self._run.where_examples_are
         )
+        self._suspicion.see(iteration, value)
         progress.iteration = iteration
         progress.step += update
         self._console.advance()
@@ -212,7 +223,7 @@ class TrainingLoop:
         self._beat("checkpoint")
         parameters = self._checked_parameters()
         copy = adapters.numbered(self._adapter, iteration)
-        adapters.save(parameters, self._adapter, copy)
+        adapters.save(parameters, self._adapter, copy, min_free=self._run.launch.min_free)
         self._console.report_save(iteration, self._adapter, copy)
         self._run.metrics.write("save", iteration=iteration, path=str(copy))
 
@@ -220,7 +231,7 @@ class TrainingLoop:
         self._beat("checkpoint")
         parameters = self._checked_parameters()
         hit("adapter.final.before")
-        adapters.save(parameters, self._adapter)
+        adapters.save(parameters, self._adapter, min_free=self._run.launch.min_free)
         hit("adapter.final.after")
         self._console.report_final(self._adapter)
         last = self._guard.last_finite
@@ -240,19 +251,28 @@ class TrainingLoop:
         mark = self._mark
         if mark.iteration == self._start or self._writer.exists(mark.iteration):
             return
+        began = time.monotonic()
         self._settle()
+        if self._writer.exists(mark.iteration):  # it was the one under way
+            return
         self._beat("checkpoint")
         snapshot = Snapshot(
             iteration=mark.iteration,
             step=mark.step,
             weights=host_tensors(self._parameters()),
             optimizer=host_tensors(dict(tree_flatten(self._optimizer.state))),
-            state=mark.document(self._start_digest, self._stream.per_epoch),
+            state=mark.document(self._start_digest, self._stream.per_epoch)
+            | {"cost": self._cadence.cost and self._cadence.cost.as_json(), "suspect": self._suspicion.onset},
             train_loss=mark.last_finite.train_loss if mark.last_finite else None,
         )
         in_background = background and memory.has_room_for(snapshot.bytes)
-        self._writer.write(snapshot, background=in_background, waiting=self._beat_again)
-        self._cadence.restart()
+        self._writer.onset = self._suspicion.onset
+        self._writer.begin(snapshot)
+        if not in_background:
+            self._writer.wait(self._beat_again)
+        self._cadence.handed_over(mark.iteration, time.monotonic() - began)
+        if not in_background:
+            self._writer.poll()
 
     def _stop_if_asked(self) -> None:
         if self._run.stop.requested:
@@ -294,8 +314,19 @@ class TrainingLoop:
         self._beat("compile")
         hit("trainer.compile.before")
 
-    def _note_commit(self, **facts: Any) -> None:
-        self._run.metrics.write("checkpoint", **facts)
+    def _note_cost(self, size: int) -> None:
+        """What the checkpoint that has just ended has cost, and what follows from it for the next one."""
+        self._cadence.committed(size)
+        cost, interval = self._cadence.cost, self._cadence.interval()
+        self._run.metrics.write(
+            "cadence",
+            iteration=self._progress.iteration,
+            stall_s=self._cadence.stall,
+            cost_s=cost.seconds if cost else None,
+            bytes=size,
+            next_s=interval.seconds,
+            because=interval.because,
+        )
 
     def _announce_start(self) -> None:
         trainable = sum(value.size for value in self._parameters().values()) / 1e6

@@ -26,6 +26,7 @@ class Fault(Exception):  # noqa: N818 - the design's word for what a guard has f
         iteration: the iteration in which it was seen; 0 before the first.
         last_finite: the last good train loss, when there was one.
         advice: what a person can do about it.
+        needs: bytes that must be free before going on makes sense; of a full disk.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Fault(Exception):  # noqa: N818 - the design's word for what a guard has f
         iteration: int = 0,
         last_finite: LastFinite | None = None,
         advice: str = "",
+        needs: int | None = None,
     ) -> None:
         super().__init__(what)
         self.cause = cause
@@ -43,6 +45,7 @@ class Fault(Exception):  # noqa: N818 - the design's word for what a guard has f
         self.iteration = iteration
         self.last_finite = last_finite
         self.advice = advice
+        self.needs = needs
 
     @property
     def line(self) -> str:

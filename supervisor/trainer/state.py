@@ -123,6 +123,16 @@ class Saved:
         last = self.state["last_finite"]
         return LastFinite(last["iteration"], last["train_loss"]) if last else None
 
+    @property
+    def cost(self) -> Mapping[str, Any] | None:
+        """What a checkpoint of this run was measured to cost; None before the first one."""
+        return self.state.get("cost")
+
+    @property
+    def suspect(self) -> int | None:
+        """The iteration of the last jump of the train loss."""
+        return self.state.get("suspect")
+
     def progress(self) -> Progress:
         """The counters to go on with."""
         report = self.state["report"]

@@ -2,27 +2,22 @@
 
 On a machine with an NVIDIA GPU and mlx[cuda13] (or any mlx backend, given time): makes a random qwen3 in bfloat16, trains
 it in full with the stock command and with ours under three SIGKILLs, and compares the sha256 of the final weights. Then
-alternates undisturbed runs of both and compares the wall time between the same two reports, checkpoints included.
+alternates undisturbed runs of both and compares the wall time between the same two reports, with `every: auto`: the first
+checkpoint, whose cost is not known yet, falls into the window.
 """
 
 import argparse
 import json
-import re
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import yaml
-from harness_trainer import BASE, TrainerRun, adapters_of, end_group, environment, make_tiny, stock
+from harness_speed import summary, throughput
+from harness_trainer import TrainerRun, adapters_of, end_group, make_tiny, stock
 
-ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-REPORT = re.compile(r"\s+(\d+)\s+\d")  # a train report of mlx-lm 0.32: `    40    5.123 ▼    1,024`
-
+SPEED_BATCH = 32  # large enough that the GPU is what takes the time: smaller steps measure Python
 CONFIG = {
     "fine_tune_type": "full",
     "num_layers": -1,
@@ -67,51 +62,9 @@ def resume_cost(attempt):
     return round(first - (attempt.folder / "launch.json").stat().st_mtime, 2)
 
 
-def window(process, first, last):
-    """Seconds between the reports of two iterations, by the clock of whoever reads the output."""
-    times = {}
-    for raw in process.stdout:
-        report = REPORT.match(ANSI.sub("", raw.decode(errors="replace")))
-        if report and "val" not in report.string:
-            times[int(report[1])] = time.monotonic()
-    assert process.wait() == 0
-    return times[last] - times[first]
-
-
-def throughput(tiny, folder, pairs, iters, every):
-    """Median ratio of stock time to ours over alternating pairs, first 40 iterations left out."""
-    config = {**BASE, **CONFIG, "iters": iters, "steps_per_report": 20, "val_batches": 0, "steps_per_eval": 10 * iters}
-    ratios, rows = [], []
-    for pair in range(pairs):
-        seconds = {}
-        for who in ("stock", "ours") if pair % 2 == 0 else ("ours", "stock"):
-            place = folder / f"{who}-{pair}"
-            seconds[who] = one(tiny, place, config, who, every, iters)
-        ratios.append(seconds["stock"] / seconds["ours"])
-        rows.append({key: round(value, 3) for key, value in seconds.items()})
-        print(f"pair {pair}: {rows[-1]} ratio {ratios[-1]:.4f}", flush=True)
-    return {
-        "every": every,
-        "iterations": iters - 40,
-        "pairs": rows,
-        "ratio_median": round(statistics.median(ratios), 4),
-        "ratio_min": round(min(ratios), 4),
-        "ratio_max": round(max(ratios), 4),
-    }
-
-
-def one(tiny, place, config, who, every, iters):
-    """The window of one undisturbed run."""
-    if who == "ours":
-        rows = TrainerRun(place, tiny, config, every=every).finish().of_kind("train")
-        times = {row["iteration"]: row["t"] for row in rows}
-        return times[iters] - times[40]
-    place.mkdir(parents=True)
-    paths = {"model": str(tiny.model), "data": str(tiny.data), "adapter_path": str(place / "adapter")}
-    (place / "config.yaml").write_text(yaml.safe_dump({**config, **paths}))
-    command = [sys.executable, "-m", "mlx_lm", "lora", "-c", str(place / "config.yaml")]
-    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    return window(process, 40, iters)
+def merge(paths):
+    """The figures of several calls as one: the median over all their pairs."""
+    print(summary([row["ratio"] for path in paths for row in json.loads(path.read_text())["pairs"]]))
 
 
 def main():
@@ -123,7 +76,11 @@ def main():
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--iters", type=int, default=240)
     parser.add_argument("--only", choices=("exact", "throughput"))
+    parser.add_argument("--merge", type=Path, nargs="+", default=[], help="only print the median over these results")
     wanted = parser.parse_args()
+    if wanted.merge:
+        merge([wanted.out, *wanted.merge])
+        return
     result = {"command": " ".join(sys.argv)}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -141,10 +98,13 @@ def main():
             print(json.dumps(result["exact"], indent=1), flush=True)
             wanted.out.write_text(json.dumps(result, indent=1))
         if wanted.only != "exact":
-            every = {"iterations": 1000, "seconds": 900}
-            result["throughput"] = throughput(tiny, place / "speed", wanted.pairs, wanted.iters, every)
-            print(json.dumps(result["throughput"], indent=1), flush=True)
-            wanted.out.write_text(json.dumps(result, indent=1))
+            result["iterations"], result["pairs"] = wanted.iters, []
+            config = {**CONFIG, "batch_size": SPEED_BATCH}
+            for row in throughput(tiny, place / "speed", config, pairs=wanted.pairs, iters=wanted.iters):
+                result["pairs"].append(row)
+                print(json.dumps(row), flush=True)
+                wanted.out.write_text(json.dumps(result, indent=1))
+            merge([wanted.out])
 
 
 if __name__ == "__main__":
