@@ -43,14 +43,19 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class Cadence:
-    """A checkpoint is committed after so many iterations or seconds, whichever comes first; None = does not count."""
+    """A checkpoint is committed after so many iterations or seconds, whichever comes first; None = does not count.
+
+    With `auto` both are the most that may lie between two: the trainer comes sooner where Young's formula says so, and
+    later where the write budget or one per cent of the time ask for it.
+    """
 
     iterations: int | None
     seconds: float | None
+    auto: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the shape of launch.json."""
-        return {"iterations": self.iterations, "seconds": self.seconds}
+        return {"iterations": self.iterations, "seconds": self.seconds, "auto": self.auto}
 
 
 def resolve(
@@ -102,7 +107,9 @@ def checkpoint_every(job: Job, iters: int) -> Cadence:
     wanted = job.stoker.checkpoint.every
     if wanted.iterations is not None:
         return Cadence(min(wanted.iterations, rule(iters)), None)
-    return Cadence(rule(iters), wanted.seconds or _AUTO_SECONDS)
+    if wanted.seconds is not None:
+        return Cadence(rule(iters), wanted.seconds)
+    return Cadence(rule(iters), _AUTO_SECONDS, auto=True)
 
 
 def checkpoint_keep(job: Job, checkpoint_bytes: int | None) -> int:
@@ -159,7 +166,7 @@ def _cadence_adjustment(job: Job, every: Cadence) -> list[dict[str, Any]]:
     if asked is None or asked == every.iterations:
         return []
     reason = "a crash must not cost more than min(1000, iters / 20) iterations"
-    return [_adjustment("stoker.checkpoint.every", asked, every.iterations, reason)]
+    return [adjustment("stoker.checkpoint.every", asked, every.iterations, reason)]
 
 
 def _lower_save_every(config: dict[str, Any], provenance: dict[str, str], adjustments: list[dict[str, Any]]) -> None:
@@ -172,9 +179,10 @@ def _lower_save_every(config: dict[str, Any], provenance: dict[str, str], adjust
     )
     config["save_every"] = rule(iters)
     provenance["save_every"] = f"stoker: lowered from {asked}"
-    adjustments.append(_adjustment("save_every", asked, rule(iters), reason))
+    adjustments.append(adjustment("save_every", asked, rule(iters), reason))
 
 
-def _adjustment(field: str, old: Any, new: Any, reason: str) -> dict[str, Any]:
+def adjustment(field: str, old: Any, new: Any, reason: str) -> dict[str, Any]:
+    """Return the record of a change that touches nothing of what is trained."""
     preserves = ["effective_batch", "data_order", "schedule", "iterations"]
     return {"field": field, "from": old, "to": new, "reason": reason, "preserves": preserves, "lossy": False}

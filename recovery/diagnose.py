@@ -154,7 +154,7 @@ def _fault(case: _Case) -> Iterator[_Verdict]:
     fault = case.evidence.fault
     if fault is not None and fault.cause in case.rules.causes:
         finding = Finding("trainer.fault", fault.cause, "root", _METRICS, 0, fault.what, fault.simulated)
-        yield _Verdict(fault.cause, 0.98, finding, onset=fault.iteration)
+        yield _Verdict(fault.cause, 0.98, finding, onset=fault.iteration or None)  # 0: no iteration was at fault
 
 
 def _not_finite(case: _Case) -> Iterator[_Verdict]:

@@ -26,7 +26,6 @@ from stoker.supervisor.clock import Clock
 from stoker.supervisor.commands import Commands
 from stoker.supervisor.context import Context
 from stoker.supervisor.host.boot import boot_id
-from stoker.supervisor.host.disk import free_bytes
 from stoker.supervisor.host.exits import ExitWatch
 from stoker.supervisor.host.notify import Notifier
 from stoker.supervisor.instance import Instance
@@ -209,7 +208,7 @@ class Daemon:
         self._sooner(stopping.climb(self._ctx))
 
     def _wake_runs(self) -> None:
-        self._sooner(schedule.wake(self._ctx, free_bytes(self._ctx.home.dir) / 1e9))
+        self._sooner(schedule.wake(self._ctx))
 
     def _sort_needs(self) -> None:
         schedule.sort_needs(self._ctx)

@@ -11,6 +11,7 @@ from typing import Any
 
 from stoker.profiles.trainer_rows import TrainerRow
 from stoker.recovery.checkpoint.choose import Choice, candidates, choose, eligible
+from stoker.recovery.checkpoint.origin import of_run
 from stoker.recovery.diagnose import Diagnosis, diagnose
 from stoker.recovery.evidence import Evidence, Fault, Report
 from stoker.recovery.plan import plan
@@ -106,7 +107,9 @@ def examine(case: Case, verified: Verified) -> Outcome:
     ending = read_ending(case.paths.attempt(case.n))
     if not case.launched and case.stop is None:
         return Outcome(case, ending, Success(reached=False), *_never_started(case))
-    success = judge(ending, case.trainer.success, case.iters) if case.launched else Success(reached=False)
+    success = Success(reached=False)
+    if case.launched:
+        success = judge(ending, case.trainer.success, case.iters, of_run(case.paths.dir, case.n))
     if success.reached:
         return Outcome(case, ending, success)
     if case.stop is not None and not ending.last("fault"):

@@ -14,19 +14,21 @@ import structlog
 
 from stoker.profiles.trainer_rows import trainer_rows
 from stoker.recovery.checkpoint.choose import Choice
+from stoker.recovery.checkpoint.room import pause_s
+from stoker.recovery.failures import Spell, time_between_failures
 from stoker.recovery.policy import load_policies
 from stoker.supervisor import child, lease
 from stoker.supervisor.context import Context
 from stoker.supervisor.failpoints import hit
-from stoker.supervisor.host.disk import free_bytes
 from stoker.supervisor.jobs import frozen_env
 from stoker.supervisor.keeping import move_aside, quarantine, supersede
 from stoker.supervisor.life import change, perform
-from stoker.supervisor.prepare import Prepared, Request, prepare
+from stoker.supervisor.prepare import Bounds, Prepared, Request, prepare
+from stoker.supervisor.room import make_room, words
 from stoker.supervisor.states import Event
 
 _log = structlog.get_logger("attempts")
-DISK_PAUSE_S = 60.0  # before a run that is held for want of room is tried again, whatever the disk says
+_RECENT = 200  # attempts, of all runs, that tell how often training fails here
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,25 @@ def request(ctx: Context, run: sqlite3.Row) -> Request:
         next=json.loads(run["next"]) if run["next"] else None,
         starts={row["n"]: row["from_iteration"] for row in attempts},
         jit=jit_number(ctx),
+        bounds=Bounds(
+            write_per_s=ctx.settings.write_per_s,
+            min_free=ctx.settings.min_free_bytes,
+            suspect=_suspect(attempts),
+            mtbf_s=time_between_failures(map(_spell, ctx.store.recent_attempts(_RECENT))),
+        ),
     )
+
+
+def _suspect(attempts: list[sqlite3.Row]) -> int | None:
+    """Return where trouble was suspected last: checkpoints from before it are what a rewind would need."""
+    onsets = (json.loads(row["diagnosis"])["onset"] for row in reversed(attempts) if row["diagnosis"])
+    return next((onset for onset in onsets if onset is not None), None)
+
+
+def _spell(row: sqlite3.Row) -> Spell:
+    diagnosis = json.loads(row["diagnosis"]) if row["diagnosis"] else {}
+    iterations = (row["to_iteration"] or 0) - row["from_iteration"]
+    return Spell(row["train_s"] or 0.0, iterations, diagnosis.get("cause"), bool(diagnosis.get("simulated")))
 
 
 def jit_number(ctx: Context) -> int:
@@ -110,10 +130,9 @@ def launch(ctx: Context, run: sqlite3.Row, wanted: Request, choice: Choice) -> L
 
 def _may_go_on(ctx: Context, run: sqlite3.Row, wanted: Request, choice: Choice) -> bool:
     """Check room on the disk, and that falling back to iteration 0 is allowed when every checkpoint has gone bad."""
-    free = free_bytes(ctx.home.dir) / 1e9
-    if free < ctx.settings.disk.min_free:
-        need = ctx.settings.disk.min_free
-        _hold(ctx, wanted.run_id, f"{free:.1f} GB free, {need:.1f} GB wanted; goes on by itself", release="disk")
+    room = make_room(ctx, run)
+    if not room.enough:
+        _hold(ctx, wanted.run_id, f"{words(room)}; goes on by itself when there is room", release="disk")
         return False
     target = int((wanted.next or {}).get("target") or 0)
     if target <= 0 or choice.chosen is not None or (wanted.next or {}).get("start_over"):
@@ -196,7 +215,7 @@ def _name(prepared: Prepared) -> str | None:
 def _hold(ctx: Context, run_id: str, reason: str, release: str = "person", *, start_over: bool = False) -> None:
     columns: dict[str, Any] = {"release": release}
     if release == "disk":  # looked at again after a pause: a quota can be full on a disk that is not
-        columns["wake_at"] = ctx.clock.wall() + DISK_PAUSE_S
+        columns["wake_at"] = ctx.clock.wall() + pause_s(ctx.store.holds_since_start(run_id))
     if start_over:
         columns["next"] = json.dumps({"target": 0, "start_over": True})
     perform(ctx, run_id, change(ctx, run_id, Event.HOLD, reason, **columns))

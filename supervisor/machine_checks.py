@@ -4,11 +4,11 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stoker.profiles.estimate import DiskNeed
+from stoker.profiles.estimate import DiskNeed, fit_keep
 from stoker.profiles.facts import ModelFacts, TrainerDefaults
 from stoker.profiles.job import Job
 from stoker.profiles.mlx_keys import services
@@ -201,32 +201,63 @@ def check_adapter(resolved: Resolved) -> Iterator[Check]:
         yield Check("adapter-path", "pass", f"{path}; adapter files that are there are moved aside", key=key)
 
 
-def check_disk(need: DiskNeed, checkpoints: Path, adapter: Path, min_free: int) -> Iterator[Check]:
+def fit_checkpoints(
+    job: Job, resolved: Resolved, need: DiskNeed, checkpoints: Path, min_free: int
+) -> tuple[Resolved, DiskNeed]:
+    """Keep as many checkpoints as there is room for, where the job leaves their number open."""
+    adapter = Path(str(resolved.config["adapter_path"]))
+    saves = need.adapter_peak if _device(adapter) == _device(checkpoints) else 0
+    try:
+        room = max(0, free_bytes(checkpoints) - min_free - saves)
+    except OSError:
+        return resolved, need  # check_disk says so
+    why = f"auto: only {in_bytes(room)} free for checkpoints of {in_bytes(need.checkpoint)}"
+    return fit_keep(job, resolved, need, room, why)
+
+
+def check_disk(job: Job, need: DiskNeed, checkpoints: Path, adapter: Path, min_free: int) -> Iterator[Check]:
     """Compare what a run writes with the room on its volumes, which may be one or two."""
-    saves = f"{need.saves} save{'s' if need.saves > 1 else ''} of {in_bytes(need.weights)}"
-    wanted: dict[int, list[tuple[Path, int, str]]] = {}
-    for path, size, words in (
-        (checkpoints, need.checkpoints_total, f"{need.keep + 1} checkpoints of {in_bytes(need.checkpoint)}"),
-        (adapter, need.adapter_total, saves),
-    ):
-        wanted.setdefault(_device(path), []).append((path, size, words))
+    several = need.saves > 1
+    saves = f"{need.saves} save{'s' if several else ''} of {in_bytes(need.weights)}{', 1 being replaced' * several}"
+    kept = f"{need.checkpoints} checkpoints of {in_bytes(need.checkpoint)}: {kept_words(need)}"
+    few = (job.stoker.checkpoint.keep or 1) == 1
+    fewer = "" if few else "keep fewer checkpoints (stoker: {checkpoint: {keep: auto}})"
+    seldom = f"raise save_every (its files take {in_bytes(need.weights * (need.saves - 1))})" if several else ""
+    wanted: dict[int, list[_Part]] = {}
+    wanted.setdefault(_device(checkpoints), []).append(_Part(checkpoints, need.checkpoints_total, kept, fewer))
+    wanted.setdefault(_device(adapter), []).append(_Part(adapter, need.adapter_peak, saves, seldom))
     for parts in wanted.values():
         yield _room(parts, min_free)
 
 
-def _room(parts: list[tuple[Path, int, str]], min_free: int) -> Check:
-    key, path = ("stoker", "checkpoint"), parts[0][0]
-    size = sum(part for _, part, _ in parts)
+def kept_words(need: DiskNeed) -> str:
+    """Say which checkpoints are on the disk at the same time, at the most."""
+    return f"{need.keep} kept, 1 from before a suspected fault, 1 being written"
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What a run writes at one place, in bytes and in words, and how it could be less."""
+
+    path: Path
+    size: int
+    words: str
+    less: str
+
+
+def _room(parts: list[_Part], min_free: int) -> Check:
+    key, path = ("stoker", "checkpoint"), parts[0].path
+    size = sum(part.size for part in parts)
     try:
         free = max(0, free_bytes(path) - min_free)
     except OSError as error:
         return Check("disk-space", "fail", *explain_access(error, path), key)
-    what = " and ".join(words for _, _, words in parts)
+    what = "; ".join(part.words for part in parts)
     detail = f"needs about {in_bytes(size)} ({what}), {in_bytes(free)} free for it at {path}"
     if size <= free:
         return Check("disk-space", "pass", detail, key=key)
-    fix = "raise save_every, keep fewer (stoker: {checkpoint: {keep: 1}}), or make room"
-    return Check("disk-space", "fail", detail, fix, key)
+    ways = [*(part.less for part in parts if part.less), f"make room: {in_bytes(size - free)} more"]
+    return Check("disk-space", "fail", detail, ", or ".join(ways), key)
 
 
 def _device(path: Path) -> int:

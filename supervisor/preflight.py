@@ -123,9 +123,11 @@ def appraise(data: bytes, *, file: str, base_dir: Path | None, around: Surroundi
         return Appraisal(None, problems, defaults=defaults)
     model, about_model = machine_checks.check_model(job, around.environment, around.user_home)
     resolved = resolve(job, defaults, model, adapter_path=str(around.adapter_path))
-    checks = preflight(job, resolved, defaults, model, around, about_model)
-    found_here = tuple(_problem(job.document, file, check) for check in checks if check.verdict in {"fail", "warn"})
     need = disk_need(job, resolved, model)
+    if need is not None:
+        resolved, need = machine_checks.fit_checkpoints(job, resolved, need, around.checkpoints_dir, around.min_free)
+    checks = preflight(job, resolved, defaults, model, around, need, about_model)
+    found_here = tuple(_problem(job.document, file, check) for check in checks if check.verdict in {"fail", "warn"})
     return Appraisal(job, _by_place(problems, found_here), checks, resolved, defaults, model, need)
 
 
@@ -135,10 +137,10 @@ def preflight(
     defaults: TrainerDefaults,
     model: ModelFacts | None,
     around: Surroundings,
+    need: DiskNeed | None,
     about_model: tuple[Check, ...] = (),
 ) -> tuple[Check, ...]:
     """Return all checks of a valid job, the overridden ones marked; `about_model` was found when the model was read."""
-    need = disk_need(job, resolved, model)
     adapter = Path(str(resolved.config.get("adapter_path", around.adapter_path)))
     checks = [
         *machine_checks.check_interpreter(job, defaults),
@@ -150,7 +152,7 @@ def preflight(
         *machine_checks.check_files(job, resolved),
         *machine_checks.check_command(job, around.environment),
         *machine_checks.check_adapter(resolved),
-        *(machine_checks.check_disk(need, around.checkpoints_dir, adapter, around.min_free) if need else ()),
+        *(machine_checks.check_disk(job, need, around.checkpoints_dir, adapter, around.min_free) if need else ()),
     ]
     allowed = {name for name in job.stoker.preflight.allow if name in OVERRIDABLE}
     return tuple(

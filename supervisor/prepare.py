@@ -6,7 +6,7 @@ Runs beside the daemon's loop when there is something to verify; it touches only
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,33 @@ from stoker.profiles.resolve import fill
 from stoker.profiles.yaml_scalars import dump
 from stoker.recovery.adjust import Applied, apply
 from stoker.recovery.checkpoint.choose import Candidate, Choice, candidates, choose
+from stoker.recovery.edited import labels
 from stoker.supervisor import trainer as trainer_package
 from stoker.supervisor.environment import trainer_environment
+from stoker.supervisor.exactness import read_verdicts
 from stoker.supervisor.files import write_atomic, write_json
 from stoker.supervisor.paths import Home
 from stoker.supervisor.verified import Verified
 
 TRAINER_MAIN = Path(next(iter(trainer_package.__path__))) / "main.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What checkpoints are bound by beside the job's own wishes.
+
+    Attributes:
+        write_per_s: bytes of checkpoints per second that the write budget allows; None = no limit.
+        min_free: bytes that must stay free on their volume.
+        suspect: the last iteration of this run at which trouble was suspected; None = never.
+        mtbf_s: seconds of training between failures on this machine. It changes with every end of another run, and
+            that is no reason to prepare an attempt anew.
+    """
+
+    write_per_s: float | None
+    min_free: int
+    suspect: int | None
+    mtbf_s: float = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +56,7 @@ class Request:
         next: how the attempt starts; None: from iteration 0.
         starts: attempt -> iteration it started from.
         jit: number of the kernel cache.
+        bounds: of its checkpoints.
     """
 
     home: Home
@@ -48,6 +69,7 @@ class Request:
     next: Mapping[str, Any] | None
     starts: Mapping[int, int]
     jit: int
+    bounds: Bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +162,17 @@ def _launch(prepared: Prepared, options: Applied) -> dict[str, Any]:
         "staging": str(run.staging),
         "inputs": str(run.inputs),
         "resume": resume,
-        "every": request.job["every"],
+        # A run that was accepted before there was `auto` keeps the rhythm that it was accepted with.
+        "every": {"auto": False, **request.job["every"]},
         "keep": request.job["keep"],
+        "write_per_s": request.bounds.write_per_s,
+        "min_free": request.bounds.min_free,
+        "mtbf_s": request.bounds.mtbf_s,
+        "suspect": request.bounds.suspect,
         "micro_batch": options.micro_batch,
         "learning_rate": list(options.learning_rate),
+        "labels": labels(request.adjustments, {**request.starts, request.n: prepared.from_iteration}),
+        "exactness": read_verdicts(request.home.exactness),
         "accept_changed": bool((request.next or {}).get("accept_changed")),
         "allow_partial": "num-layers" in stoker["preflight"]["allow"],
         "test": request.job["test"],

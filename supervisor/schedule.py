@@ -3,9 +3,11 @@
 import json
 import sqlite3
 
+from stoker.supervisor.checks import in_bytes
 from stoker.supervisor.context import Context
 from stoker.supervisor.jobs import newest
 from stoker.supervisor.life import change
+from stoker.supervisor.room import measure
 from stoker.supervisor.states import Event, State
 
 
@@ -33,7 +35,7 @@ def sort_needs(ctx: Context) -> None:
                 ctx.store.update_run(run["run_id"], reason=reason)
 
 
-def wake(ctx: Context, free_gb: float) -> float | None:
+def wake(ctx: Context) -> float | None:
     """Queue runs whose wait is over or whose hold has ended by itself; return the seconds until the next one."""
     now, soonest = ctx.clock.wall(), None
     for run in ctx.store.runs_in(State.WAITING):
@@ -43,6 +45,10 @@ def wake(ctx: Context, free_gb: float) -> float | None:
         else:
             soonest = left if soonest is None else min(soonest, left)
     for run in ctx.store.runs_in(State.HELD):
-        if run["release"] == "disk" and free_gb > ctx.settings.disk.min_free * 1.1 and (run["wake_at"] or 0) <= now:
-            change(ctx, run["run_id"], Event.RESUME, f"{free_gb:.1f} GB free again", release=None, wake_at=None)
+        if run["release"] != "disk" or (run["wake_at"] or 0) > now:
+            continue
+        room = measure(ctx, run)
+        if room.returned():
+            reason = f"there is room again: {in_bytes(room.free)} free"
+            change(ctx, run["run_id"], Event.RESUME, reason, release=None, wake_at=None)
     return soonest

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stoker.supervisor.errors import UsageError
 
+_DAY_S = 86_400
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,6 +44,8 @@ class Settings(_Strict):
         env: environment of every trainer; the job's own env comes after it.
         stop_grace: seconds between SIGTERM and SIGKILL of a trainer. Minutes on purpose: on macOS a hard kill can leak
             wired GPU memory until the next reboot.
+        write_budget: TB a day that checkpoints may write where a job leaves their rhythm open (`every: auto`); solid
+            state drives wear out by writing. 0 = no limit.
         records: where one line per ending is written, beside HOME/training_runs.jsonl.
     """
 
@@ -51,7 +55,18 @@ class Settings(_Strict):
     disk: DiskSettings = DiskSettings()
     notify: NotifySettings = NotifySettings()
     stop_grace: Annotated[float, Field(gt=0)] = 300.0
+    write_budget: Annotated[float, Field(ge=0)] = 2.0
     records: Path | None = None
+
+    @property
+    def min_free_bytes(self) -> int:
+        """`disk.min_free` in bytes."""
+        return int(self.disk.min_free * 1e9)
+
+    @property
+    def write_per_s(self) -> float | None:
+        """The write budget in bytes per second; None = no limit."""
+        return self.write_budget * 1e12 / _DAY_S or None
 
 
 def load_settings(path: Path) -> Settings:

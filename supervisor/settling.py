@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from stoker.recovery.checkpoint.room import pause_s
 from stoker.recovery.situation import PastAttempt, Plan
 from stoker.supervisor.context import Context
 from stoker.supervisor.examine import Outcome
+from stoker.supervisor.files import read_json
 from stoker.supervisor.keeping import quarantine
-from stoker.supervisor.launching import DISK_PAUSE_S, choice_record, spoil_jit
+from stoker.supervisor.launching import choice_record, spoil_jit
 from stoker.supervisor.life import change
 from stoker.supervisor.states import Effect, Event
 
@@ -96,13 +98,18 @@ def _stopped(ctx: Context, run_id: str, outcome: Outcome) -> tuple[Effect, ...]:
 def _planned(ctx: Context, run_id: str, outcome: Outcome, plan: Plan) -> tuple[Effect, ...]:
     run = ctx.store.run(run_id)
     target = plan.target if plan.target is not None else plan.numbers.get("target_if_resumed", NEWEST)
+    if plan.action == "hold" and outcome.case.trainer.resume == "none":
+        target = 0  # running it again from the start is all that such a trainer can do
     onward: dict[str, Any] = {"target": target, "mode": "exact"}
     if target == 0:
         onward["start_over"] = True
+    if plan.release == "disk":
+        onward["needs"] = _needs(ctx, run_id, outcome)
     columns: dict[str, Any] = {"next": json.dumps(onward), "release": plan.release, "desired": None}
     record = plan.adjustment.record() if plan.adjustment else None
     event, reason = _EVENTS[plan.action], plan.reason
-    if run["desired"] == "paused" and event in {Event.AGAIN, Event.DELAY}:
+    by_itself = event in {Event.AGAIN, Event.DELAY} or plan.release == "disk"
+    if run["desired"] == "paused" and by_itself:
         event, reason, columns["release"] = Event.PAUSED, f"paused by you; {plan.reason}", "person"
     if record is not None and event in {Event.HOLD, Event.PAUSED}:
         onward["adjustment"] = record  # made when a person resumes the run
@@ -114,8 +121,18 @@ def _planned(ctx: Context, run_id: str, outcome: Outcome, plan: Plan) -> tuple[E
     if event is Event.DELAY:
         columns["wake_at"] = ctx.clock.wall() + plan.delay_s
     elif plan.release == "disk":
-        columns["wake_at"] = ctx.clock.wall() + DISK_PAUSE_S
+        columns["wake_at"] = ctx.clock.wall() + pause_s(int(plan.numbers["rung_used"]))
     return change(ctx, run_id, event, reason, **columns)
+
+
+def _needs(ctx: Context, run_id: str, outcome: Outcome) -> int:
+    """Return the bytes that the trainer found no room for; 0 when it did not say.
+
+    It counts what had to stay free then. That is a setting, which may be another one when the run goes on.
+    """
+    launched = read_json(ctx.home.run(run_id).attempt(outcome.case.n).launch) or {}
+    kept_free = (launched.get("trainer") or {}).get("min_free") or 0
+    return max(0, int((outcome.ending.last("fault") or {}).get("needs") or 0) - kept_free)
 
 
 def _cause(outcome: Outcome) -> str | None:

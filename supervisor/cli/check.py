@@ -10,8 +10,9 @@ import typer
 
 if TYPE_CHECKING:
     from stoker.profiles.estimate import DiskNeed
-    from stoker.profiles.resolve import Resolved
+    from stoker.profiles.resolve import Cadence
     from stoker.supervisor.preflight import Appraisal, Check
+    from stoker.supervisor.settings import Settings
 
 _WIDTH = 44  # of a value in the table of the configuration
 
@@ -26,13 +27,13 @@ def check(
     from stoker.supervisor.settings import load_settings
 
     home = context.obj
-    min_free = int(load_settings(home.settings).disk.min_free * 1e9)
-    around = Surroundings.of(home.dir, home.run("RUN_ID").dir, min_free=min_free)
+    settings = load_settings(home.settings)
+    around = Surroundings.of(home.dir, home.run("RUN_ID").dir, min_free=settings.min_free_bytes)
     verdict = appraise(_read(file), file=str(file), base_dir=file.absolute().parent, around=around)
     if as_json:
-        print(json.dumps(_document(verdict), indent=2, default=str))
+        print(json.dumps(_document(verdict, settings), indent=2, default=str))
     else:
-        print("\n".join(_page(verdict, file)), flush=True)
+        print("\n".join(_page(verdict, settings, file)), flush=True)
         for problem in verdict.problems:
             print(f"{problem.severity}: {problem}", file=sys.stderr)
     if not verdict.ok:
@@ -54,7 +55,9 @@ def _read(file: Path) -> bytes:
         raise UsageError(detail, hint=fix) from error
 
 
-def _document(verdict: "Appraisal") -> dict[str, Any]:
+def _document(verdict: "Appraisal", settings: "Settings") -> dict[str, Any]:
+    from stoker.profiles.estimate import budget_interval
+
     job, resolved, need = verdict.job, verdict.resolved, verdict.need
     document: dict[str, Any] = {
         "ok": verdict.ok,
@@ -71,18 +74,27 @@ def _document(verdict: "Appraisal") -> dict[str, Any]:
         "versions": dict(verdict.defaults.versions),
     }
     if resolved and resolved.every:
-        document["checkpoint"] = {"every": resolved.every.as_json(), "keep": need and need.keep}
+        document["checkpoint"] = {
+            "every": resolved.every.as_json(),
+            "keep": need and need.keep,
+            "bytes": need and need.checkpoint,
+            "budget_interval_s": need and budget_interval(need, settings.write_per_s),
+        }
     if need:
         document["disk"] = {
             "checkpoint": need.checkpoint,
             "checkpoints": need.checkpoints_total,
+            "checkpoints_at_most": need.checkpoints,
             "adapter": need.adapter_total,
             "saves": need.saves,
+            "save": need.weights,
+            "min_free": settings.min_free_bytes,
+            "write_budget": settings.write_budget * 1e12,
         }
     return document
 
 
-def _page(verdict: "Appraisal", file: Path) -> Iterator[str]:
+def _page(verdict: "Appraisal", settings: "Settings", file: Path) -> Iterator[str]:
     job, resolved = verdict.job, verdict.resolved
     if verdict.checks:
         yield "checks"
@@ -96,7 +108,8 @@ def _page(verdict: "Appraisal", file: Path) -> Iterator[str]:
         yield ""
         for change in resolved.adjustments:
             yield f"adjusted: {change['field']} {change['from']} -> {change['to']}: {change['reason']}"
-        yield from _checkpoints(resolved, verdict.need)
+        if resolved.every:
+            yield from _checkpoints(resolved.every, verdict.need, settings)
     count = len(verdict.errors)
     if verdict.ok:
         yield f"{file}: accepted. Start it: stoker submit {file}"
@@ -113,21 +126,40 @@ def _table(checks: "tuple[Check, ...]") -> Iterator[str]:
             yield f"  {'':10}  {'':{width}}  -> {one.fix}"
 
 
-def _checkpoints(resolved: "Resolved", need: "DiskNeed | None") -> Iterator[str]:
+def _checkpoints(every: "Cadence", need: "DiskNeed | None", settings: "Settings") -> Iterator[str]:
+    from stoker.supervisor.checks import in_bytes
+    from stoker.supervisor.machine_checks import kept_words
+    from stoker.supervisor.review.format import count, duration, plural
+
+    rhythm = plural(every.iterations, "iteration") if every.iterations else ""
+    if every.seconds:
+        rhythm = f"{duration(every.seconds)} or {rhythm}, whichever comes first"
+    yield f"checkpoints: {'auto: ' if every.auto else ''}every {rhythm}"
+    if need is None:
+        return
+    size = in_bytes(need.checkpoint)
+    yield from (f"  {line}" for line in _budget(every, need, settings))
+    most = f"{need.checkpoints} of {size} = {in_bytes(need.checkpoints_total)}"
+    yield f"  on the disk: at the most {most} ({kept_words(need)})"
+    saves = f"{count(need.saves)} x {in_bytes(need.weights)} = {in_bytes(need.adapter_total)}"
+    yield f"saves in adapter_path: {saves} in all (save_every, and the final one)"
+
+
+def _budget(every: "Cadence", need: "DiskNeed", settings: "Settings") -> Iterator[str]:
+    """Say what the write budget makes of the rhythm."""
+    from stoker.profiles.estimate import budget_interval
     from stoker.supervisor.checks import in_bytes
     from stoker.supervisor.review.format import duration
 
-    every = resolved.every
-    if every is None:
+    apart = budget_interval(need, settings.write_per_s)
+    if apart is None:
         return
-    rhythm = f"{every.iterations} iterations" if every.iterations else ""
-    if every.seconds:
-        rhythm += f" or {duration(every.seconds)}, whichever comes first"
-    size = f"; {need.keep} are kept, about {in_bytes(need.checkpoint)} each" if need else ""
-    yield f"checkpoints: every {rhythm}{size}"
-    if need:
-        saves = f"{need.saves} x {in_bytes(need.weights)} in adapter_path"
-        yield f"disk: about {in_bytes(need.checkpoints_total)} of checkpoints at the most, and {saves}"
+    budget = f"the write budget of {settings.write_budget:g} TB a day"
+    sooner = bool(every.seconds) and (every.seconds or 0.0) < apart
+    farther = ", so they are at least that far apart" if every.auto and sooner else ""
+    yield f"at {in_bytes(need.checkpoint)} each {budget} allows one every {duration(apart)}{farther}"
+    if sooner and not every.auto:
+        yield f"every {duration(every.seconds)} is more than that: `every: auto` keeps to the budget"
 
 
 def _value(value: Any) -> str:

@@ -59,6 +59,7 @@ CREATE TABLE IF NOT EXISTS attempts (
   stop_stage     TEXT,                        -- term | kill
   PRIMARY KEY (run_id, n)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS attempts_by_start ON attempts (started_at);
 
 CREATE TABLE IF NOT EXISTS events (           -- append-only
   id INTEGER PRIMARY KEY, run_id TEXT, at REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL, data TEXT

@@ -38,7 +38,8 @@ def test_a_good_job(run):
     assert result.exit_code == 0
     assert "accepted" in result.stdout
     assert "stoker: all 4 layers of config.json" in result.stdout
-    assert "checkpoints: every 3 iterations or 15m" in result.stdout
+    assert "checkpoints: auto: every 15m or 3 iterations, whichever comes first" in result.stdout
+    assert "the write budget of 2 TB a day allows one every" in result.stdout
     assert result.stderr == ""
 
 
@@ -50,7 +51,7 @@ def test_a_good_job_as_json(run):
     assert document["provenance"]["num_layers"].startswith("stoker:")
     assert {"name", "verdict", "detail", "fix"} == set(document["checks"][0])
     assert document["warnings"][0]["line"] == 5
-    assert document["checkpoint"]["every"] == {"iterations": 3, "seconds": 900.0}
+    assert document["checkpoint"]["every"] == {"iterations": 3, "seconds": 900.0, "auto": True}
     assert document["disk"]["checkpoint"] > 0
 
 

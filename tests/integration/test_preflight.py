@@ -10,6 +10,7 @@ from harness_preflight import CONFIG, failed
 from stoker.profiles.facts import TrainerDefaults
 from stoker.supervisor import machine_checks, preflight
 from stoker.supervisor.checks import explain_access
+from stoker.supervisor.jobs import job_record
 from stoker.supervisor.model_folder import cached_snapshot, read_model
 
 
@@ -190,8 +191,40 @@ class TestRoom:
     def test_a_full_disk_is_refused_unless_it_is_meant(self, judge, monkeypatch):
         monkeypatch.setattr(machine_checks, "free_bytes", lambda _path: 100)
         check = failed(judge("fine_tune_type: full\n"))["disk-space"]
-        assert "keep: 1" in check.fix
+        assert "raise save_every" in check.fix
+        assert "make room" in check.fix
         assert judge("fine_tune_type: full\nstoker: {preflight: {allow: [disk-space]}}\n").ok
+
+    # A checkpoint of the model has 1,152 bytes, its weights 384; with these keys there is one save.
+    FULL = "fine_tune_type: full\niters: 40\nsave_every: 100\n"
+
+    @pytest.mark.parametrize(("free", "keep"), [(5 * 1152 + 384, 3), (5 * 1152 + 383, 2), (3 * 1152 + 384, 1)])
+    def test_fewer_checkpoints_are_kept_where_only_fewer_fit(self, judge, monkeypatch, free, keep):
+        monkeypatch.setattr(machine_checks, "free_bytes", lambda _path: free + 7)
+        found = judge(self.FULL, min_free=7)
+        assert found.ok, list(map(str, found.problems))
+        assert (found.need.keep, job_record(found, {}, None)["keep"]) == (keep, keep)
+        changes = [(change["field"], change["from"], change["to"]) for change in found.resolved.adjustments]
+        assert changes == ([("stoker.checkpoint.keep", 3, keep)] if keep < 3 else [])
+        assert all("auto: only 0.0" in change["reason"] for change in found.resolved.adjustments)
+
+    def test_two_volumes_leave_all_the_room_to_checkpoints(self, judge, monkeypatch):
+        monkeypatch.setattr(machine_checks, "_device", lambda path: "adapter" in path.name)
+        monkeypatch.setattr(machine_checks, "free_bytes", lambda _path: 5 * 1152)
+        assert judge(self.FULL + "adapter_path: adapter\n").need.keep == 3
+
+    def test_a_number_that_the_job_names_is_kept_or_refused(self, judge, monkeypatch):
+        monkeypatch.setattr(machine_checks, "free_bytes", lambda _path: 3 * 1152 + 384)
+        check = failed(judge(self.FULL + "stoker: {checkpoint: {keep: 2}}\n"))["disk-space"]
+        assert "4 checkpoints of 0.00 MB: 2 kept, 1 from before a suspected fault, 1 being written" in check.detail
+        assert "keep: auto" in check.fix
+        assert judge(self.FULL + "stoker: {checkpoint: {keep: 1}}\n").ok
+
+    def test_one_that_cannot_fit_is_refused(self, judge, monkeypatch):
+        monkeypatch.setattr(machine_checks, "free_bytes", lambda _path: 3 * 1152 + 383)
+        check = failed(judge(self.FULL))["disk-space"]
+        assert "1 kept" in check.detail
+        assert check.fix == "make room: 0.00 MB more"
 
     def test_what_must_stay_free_counts(self, judge):
         assert "disk-space" in failed(judge(min_free=10**18))

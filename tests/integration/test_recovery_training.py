@@ -170,6 +170,29 @@ def test_out_of_memory_splits_the_batch_and_changes_nothing_else(tiny, works):
     assert any(finding["simulated"] for finding in split["attempts"][0]["findings"])
 
 
+# ---- a full disk -----------------------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_a_checkpoint_only_delays_the_run(tiny, works, reference):
+    works.start(failpoints="checkpoint.optimizer.write:enospc@3")
+    run = works.train("full-disk", tiny, FULL, checkpoint={"every": 1})
+
+    held = works.wait_state(run, "held", "completed", "failed")
+    assert (held["state"], held["release"], causes(held)) == ("held", "disk", ["disk_full"]), works.story(held)
+    assert "No space left on device" in held["reason"]
+    assert "goes on by itself" in held["reason"]
+    assert [path.name for path in works.checkpoints(run)] == ["00000004-a1", "00000002-a1"]
+    assert works.stoker("verify", *works.checkpoints(run)).returncode == 0
+    assert list(works.paths(run).staging.iterdir()) == []
+
+    works.stop()
+    works.start()  # from now on there is room
+    shown = works.wait_state(run, "completed", "failed")
+    assert causes(shown) == ["disk_full", "healthy"]
+    assert (shown["attempts"][1]["checkpoint"], shown["attempts"][1]["resume"]) == ("00000004-a1", "exact")
+    assert_equals_stock(works, shown, reference)
+
+
 # ---- stopped ---------------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import struct
 from concurrent.futures import Future
 from dataclasses import replace
 from threading import Thread
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from stoker.recovery.checkpoint.choose import candidates
 from stoker.supervisor import attempts as attempts_module
-from stoker.supervisor import lease, schedule, stopping
+from stoker.supervisor import lease, room, schedule, stopping
 from stoker.supervisor.attempts import Attempts
 from stoker.supervisor.context import Context
 from stoker.supervisor.ending import Ending, judge, read_ending
@@ -132,18 +133,23 @@ def test_blocked_runs_say_what_they_wait_for_now(ctx):
     assert _state(ctx, "after") == State.QUEUED
 
 
-def test_a_wait_ends_at_its_time_and_a_hold_for_room_when_there_is_room(ctx, clock):
+def test_a_wait_ends_at_its_time_and_a_hold_for_room_when_there_is_room(ctx, clock, monkeypatch):
+    free = {"bytes": 1e9}
+    monkeypatch.setattr(room, "free_bytes", lambda _path: int(free["bytes"]))
     _admit(ctx, "waits", state=State.WAITING, wake_at=clock.wall() + 5)
     _admit(ctx, "full", state=State.HELD, release="disk", wake_at=clock.wall() + 60)
     _admit(ctx, "person", state=State.HELD, release="person")
-    assert schedule.wake(ctx, free_gb=1.0) == pytest.approx(5)
+    assert schedule.wake(ctx) == pytest.approx(5)
     clock.now += 6
-    assert schedule.wake(ctx, free_gb=100.0) is None
+    free["bytes"] = 100e9
+    assert schedule.wake(ctx) is None
     assert (_state(ctx, "waits"), _state(ctx, "full")) == (State.QUEUED, State.HELD)
     clock.now += 60
-    schedule.wake(ctx, free_gb=10.5)  # ten are wanted, and a little more before it counts as room
+    free["bytes"] = 10.5e9  # ten are wanted, and a little more before it counts as room
+    schedule.wake(ctx)
     assert _state(ctx, "full") == State.HELD
-    schedule.wake(ctx, free_gb=100.0)
+    free["bytes"] = 11e9
+    schedule.wake(ctx)
     assert (_state(ctx, "full"), _state(ctx, "person")) == (State.QUEUED, State.HELD)
 
 
@@ -164,10 +170,13 @@ def test_a_drill_strikes_the_attempts_that_it_names(n, faults):
 
 # --- the verdict on success
 
+HEADER = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+ADAPTER = struct.pack("<Q", len(HEADER)) + HEADER + struct.pack("<2f", 1.0, 2.0)
+
 
 def _ending(tmp_path, **final):
     adapter = tmp_path / "adapters.safetensors"
-    adapter.write_bytes(b"weights")
+    adapter.write_bytes(ADAPTER)
     row = {
         "kind": "final", "iteration": 60, "adapter": str(adapter), "finite": True, "changed": True, "train_loss": 1.5,
         "sha256": "9bdcd83c3f2f4a6a1c0b6a0ef5a1bd5ea5f8d8d7b6d9a8f6b1c3c7ff8a0e1b2d", **final,
@@ -180,7 +189,7 @@ def _sha(data):
 
 
 def test_success_needs_all_of_its_evidence(tmp_path):
-    good = _ending(tmp_path, sha256=_sha(b"weights"))
+    good = _ending(tmp_path, sha256=_sha(ADAPTER))
     assert judge(good, ALL, 60).reached
     assert judge(good, ALL, 60).final["loss"] == 1.5
     assert not judge(good, ALL, 61).reached
@@ -188,7 +197,7 @@ def test_success_needs_all_of_its_evidence(tmp_path):
     assert not judge(replace(good, code=None, signal="SIGKILL"), ALL, 60).reached
     assert not judge(replace(good, rows=()), ALL, 60).reached
     for wrong in ({"finite": False}, {"changed": False}, {"sha256": "0" * 64}, {"adapter": "/nowhere"}):
-        verdict = judge(_ending(tmp_path, **{"sha256": _sha(b"weights"), **wrong}), ALL, 60)
+        verdict = judge(_ending(tmp_path, **{"sha256": _sha(ADAPTER), **wrong}), ALL, 60)
         assert not verdict.reached
         assert len(verdict.missing) == 1, verdict.missing
 

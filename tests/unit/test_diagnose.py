@@ -92,6 +92,13 @@ def test_the_fault_row_of_our_trainer_decides_and_gives_the_onset():
     assert (found.cause, found.onset, found.findings[0].file) == ("nan_loss", 61, "metrics.jsonl")
 
 
+def test_a_fault_of_no_iteration_has_no_onset():
+    """A full disk spoils no checkpoint: with an onset at 0 none would count as good."""
+    fault = Fault("disk_full", 0, "3.00 GB free")
+    found = diagnose(Evidence(log=STARTED, exit_code=70, iteration=50, fault=fault))
+    assert (found.cause, found.onset) == ("disk_full", None)
+
+
 def test_a_guard_line_gives_the_onset_when_there_is_no_row():
     assert diagnose(Evidence(log=(LOGS / "guard_nan.log").read_text(), exit_code=70)).onset == 61
     assert diagnose(Evidence(log="stoker: data_error: no target tokens at iteration 3\n", exit_code=70)).onset is None

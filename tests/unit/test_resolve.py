@@ -5,7 +5,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.profiles.estimate import disk_need, lora_bytes
 from stoker.profiles.facts import ModelFacts, TrainerDefaults
 from stoker.profiles.job import load_job
 from stoker.profiles.resolve import Cadence, checkpoint_every, checkpoint_keep, fill, layers_problem, resolve, rule
@@ -132,15 +131,17 @@ class TestCadence:
     @pytest.mark.parametrize(
         ("every", "cadence"),
         [
-            ("auto", Cadence(1000, 900.0)),
+            ("auto", Cadence(1000, 900.0, auto=True)),
             ("50", Cadence(50, None)),
             ("5000", Cadence(1000, None)),
             ("10m", Cadence(1000, 600.0)),
+            ("15m", Cadence(1000, 900.0)),
         ],
     )
     def test_what_the_job_says_holds_below_the_rule(self, every, cadence):
         found = job(f"iters: 20000\nstoker: {{checkpoint: {{every: {every}}}}}\n")
         assert checkpoint_every(found, 20_000) == cadence
+        assert checkpoint_every(found, 20_000).as_json()["auto"] is (every == "auto")
 
     def test_lowering_it_is_recorded(self):
         found = resolved("iters: 100\nstoker: {checkpoint: {every: 50}}\n")
@@ -174,21 +175,6 @@ def test_a_command_is_filled():
     assert fill(command, {"iters": 5, "grad_checkpoint": True}) == (
         "train", "--n=5", "true", "{HOME}", "{unknown}", '{"a": {"b": 1}}',
     )  # fmt: skip
-
-
-def test_room_of_a_full_fine_tune():
-    found = job("fine_tune_type: full\niters: 20000\nsave_every: 500\n")
-    need = disk_need(found, resolve(found, DEFAULTS, MODEL), MODEL)
-    assert need.checkpoint == 24_000_000_000
-    assert (need.keep, need.checkpoints_total) == (2, 72_000_000_000)
-    assert (need.saves, need.adapter_total) == (41, 328_000_000_000)
-    assert disk_need(found, resolve(found, DEFAULTS, None), None) is None
-
-
-def test_room_of_an_adapter():
-    config = {"lora_parameters": {"rank": 8}, "num_layers": 16}
-    assert lora_bytes(config, MODEL) == 16 * 8 * 150 * 4
-    assert lora_bytes({**config, "lora_parameters": {"rank": 8, "keys": ["mlp.up_proj"]}}, MODEL) == 0
 
 
 def test_the_configuration_is_read_back_by_yaml(tmp_path: Path):
