@@ -10,6 +10,7 @@ from stoker.recovery.situation import Adjustment, Current
 # Fields that the trainer reads from config.yaml; the others are launch options, so that config.yaml stays what a stock
 # mlx-lm run of the same meaning would use.
 IN_CONFIG = frozenset({"grad_checkpoint", "max_seq_length"})
+BY_PERSON = "you"  # `by` of a record that a person made
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ def apply(
 ) -> Applied:
     """A resolved configuration with recorded changes, oldest first, applied. Pure; `config` is not touched.
 
-    Records are Adjustments or their stored form (`Adjustment.record()`, with the number of the first attempt it is for).
+    Records are Adjustments or their stored form (`Adjustment.record()`, with the number of the first attempt it is for);
+    those marked `in_config` stand in `config` already.
     `starts` maps each attempt to the iteration it started from, the one to be launched included: where one of them went
     back to before a change of the learning rate, the change holds from there on.
     """
@@ -85,6 +87,8 @@ def apply(
     for record in records:
         stored = record.record() if isinstance(record, Adjustment) else record
         name = stored["field"]
+        if stored.get("in_config"):
+            continue
         if name == "micro_batch":
             micro_batch = int(stored["to"])
         elif name == "learning_rate":
@@ -107,11 +111,20 @@ def _made_at_admission(record: Mapping[str, Any], config: Mapping[str, Any]) -> 
 def eased_from(
     records: Iterable[Mapping[str, Any]], starts: Mapping[int, int], grad_accumulation_steps: int
 ) -> int | None:
-    """The iteration from which the learning rate was lowered the last time; None when it never was."""
-    rates = [record for record in records if record["field"] == "learning_rate"]
+    """The iteration from which recovery lowered the learning rate the last time; None when it never did."""
+    rates = [record for record in records if record["field"] == "learning_rate" and record.get("by") != BY_PERSON]
     if not rates:
         return None
     return _from_step(rates[-1], starts, grad_accumulation_steps) * grad_accumulation_steps
+
+
+def lr_factor(records: Iterable[Mapping[str, Any]]) -> float:
+    """The product of recovery's multipliers since a person set the learning rate; 1.0 when there are none."""
+    factor = 1.0
+    for record in records:
+        if record["field"] == "learning_rate":
+            factor = 1.0 if record.get("by") == BY_PERSON else factor * float(record["launch"]["factor"])
+    return factor
 
 
 def _from_step(record: Mapping[str, Any], starts: Mapping[int, int], accumulation: int) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from stoker.profiles.trainer_rows import capabilities, trainer_rows
-from stoker.recovery.adjust import eased_from
+from stoker.recovery.adjust import eased_from, lr_factor
 from stoker.recovery.policy import load_policies
 from stoker.recovery.rules import load_rules
 from stoker.supervisor import child, lease
@@ -193,10 +193,6 @@ class Attempts:
         starts = {a["n"]: a["from_iteration"] for a in attempts}
         row = trainer_rows()[run["trainer"]]
         recovery = job["stoker"]["recovery"]
-        factor = 1.0
-        for adjustment in adjustments:
-            if adjustment["field"] == "learning_rate":
-                factor *= float(adjustment["launch"]["factor"])
         return Case(
             paths=paths,
             n=live.n,
@@ -208,7 +204,7 @@ class Attempts:
             history=history(self._ctx, live.run_id, live.n),
             starts=starts,
             micro_batch=next((a["to"] for a in reversed(adjustments) if a["field"] == "micro_batch"), None),
-            lr_factor=factor,
+            lr_factor=lr_factor(adjustments),
             eased_from=eased_from(adjustments, starts, int(job["config"].get("grad_accumulation_steps") or 1)),
             lossy=recovery["lossy"],
             start_over=recovery["start_over"],

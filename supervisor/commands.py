@@ -1,12 +1,13 @@
-"""What people ask of a run: pause, resume, cancel, retry. Each is a durable row, answered when it is done."""
+"""What people ask of a run: pause, resume, cancel, retry, edit. Each is a durable row, answered when it is done."""
 
 import json
 import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from stoker.profiles.edits import without_secrets
 from stoker.profiles.trainer_rows import trainer_rows
-from stoker.supervisor import stopping
+from stoker.supervisor import editing, stopping
 from stoker.supervisor.context import Context
 from stoker.supervisor.errors import StokerError
 from stoker.supervisor.failpoints import hit
@@ -37,12 +38,15 @@ class Commands:
         Change and answer are one transaction, so a crash in between cannot make a command happen twice.
         """
         verb, payload = row["verb"], json.loads(row["payload"])
+        asked = {**payload, "changes": without_secrets(payload["changes"])} if verb == "edit" else None
         try:
+            run_id = find_run(self._ctx.store.db, str(payload["run"]))
+            edit = self._edited(run_id, payload) if verb == "edit" else None
             with self._ctx.store.transaction():
-                run_id = find_run(self._ctx.store.db, str(payload["run"]))
-                said, effects = self._verbs[verb](run_id, payload)
+                said, effects = editing.carry_out(self._ctx, edit) if edit else self._verbs[verb](run_id, payload)
                 state = self._ctx.store.run(run_id)["state"]
-                self._ctx.store.answer(row["id"], {"ok": True, "run_id": run_id, "state": state, "text": said})
+                answer = {"ok": True, "run_id": run_id, "state": state, "text": said}
+                self._ctx.store.answer(row["id"], answer, asked=asked)
         except StokerError as error:
             answer = {"ok": False, "error": error.message, "hint": error.hint, "exit_code": error.exit_code}
         except NotPossibleError:
@@ -53,7 +57,13 @@ class Commands:
             perform(self._ctx, run_id, effects)
             return
         with self._ctx.store.transaction():
-            self._ctx.store.answer(row["id"], answer)
+            self._ctx.store.answer(row["id"], answer, asked=asked)
+
+    def _edited(self, run_id: str, payload: Mapping[str, Any]) -> editing.Edit:
+        """Judge an edit and write its file: before the transaction, which must be short and comes after the file."""
+        edit = editing.judge(self._ctx, run_id, [str(word) for word in payload["changes"]])
+        editing.write(self._ctx, edit)
+        return edit
 
     def _pause(self, run_id: str, _payload: Mapping[str, Any]) -> _Done:
         state = self._ctx.store.run(run_id)["state"]
@@ -115,4 +125,5 @@ _HINTS = {
     "retry": "only a failed or cancelled run can be retried; a held one: stoker resume RUN",
     "pause": "only a run that has not ended can be paused; a failed or cancelled one goes on with: stoker retry RUN",
     "cancel": "only a run that has not ended can be cancelled",
+    "edit": "pause first: stoker pause RUN",
 }

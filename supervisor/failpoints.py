@@ -65,6 +65,7 @@ POINTS: dict[str, str] = {
     "daemon.claim.aside": "a file from another volume is out of sight in its folder, not yet in the run's folder",
     "daemon.claim.moved": "the job file is in the run's folder, the run has no row",
     "daemon.command.done": "a command is carried out and answered, its effects are not performed",
+    "daemon.edit.written": "the edited job file is in place, the run's row is not changed",
     "daemon.launch.leased": "the lease is taken, nothing of the attempt is recorded",
     "daemon.launch.recorded": "the attempt is recorded as starting, no shim was started",
     "daemon.launch.spawned": "the shim was started, the daemon has not looked at it yet",

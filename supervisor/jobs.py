@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from stoker.profiles.job import Job, Problem
-from stoker.profiles.resolve import checkpoint_keep
+from stoker.profiles.resolve import Cadence, checkpoint_keep
 from stoker.profiles.schema import StokerKeys
 from stoker.profiles.yaml_positions import parse
 from stoker.supervisor.clock import Clock
@@ -199,14 +199,17 @@ def job_record(appraisal: Appraisal, config: Mapping[str, Any], base_dir: str | 
     assert resolved is not None
     stoker = job.stoker.model_dump(mode="json", exclude={"env", "checkpoint"})
     stoker["env_names"] = sorted(job.stoker.env)
+    given = (job.document.value or {}).get("stoker") or {}
+    stoker["checkpoint"] = {"every": "auto", "keep": "auto", **(given.get("checkpoint") or {})}  # as a person writes it
     return {
         "config": dict(config),
         "provenance": resolved.provenance,
         "stoker": stoker,
         "base_dir": base_dir,
         "test": resolved.test,
-        "every": resolved.every.as_json() if resolved.every else {"iterations": None, "seconds": None},
-        "keep": checkpoint_keep(job, appraisal.need.checkpoint if appraisal.need else None),
+        "every": (resolved.every or Cadence(None, None)).as_json(),
+        "keep": appraisal.need.keep if appraisal.need else checkpoint_keep(job, None),
+        "checkpoint_bytes": appraisal.need.checkpoint if appraisal.need else None,
         "checks": [check.as_json() for check in appraisal.checks if check.verdict != "pass"],
     }
 
@@ -229,8 +232,8 @@ def conflicts(store: Store, job: Job) -> tuple[Problem, ...]:
     if owner := adapter_owner(store, adapter_key(job.config.get("adapter_path"))):
         text = f"adapter_path belongs to the run {owner}, which has not ended; name another folder"
         found.append(job.problem(("adapter_path",), text))
-    if circle := _circle(store, job):
-        found.append(job.problem(("stoker", "needs"), f"needs go round in a circle: {' -> '.join(circle)}"))
+    if way := circle(store, job):
+        found.append(job.problem(("stoker", "needs"), f"needs go round in a circle: {' -> '.join(way)}"))
     return tuple(found)
 
 
@@ -244,13 +247,13 @@ def adapter_owner(store: Store, key: str, besides: str = "") -> str | None:
     return str(row["run_id"]) if row is not None and key else None
 
 
-def _circle(store: Store, job: Job) -> list[str] | None:
-    """Return the names from this job through what it needs back to it."""
+def circle(store: Store, job: Job, besides: str = "") -> list[str] | None:
+    """Return the names from this job through what it needs back to it; `besides` is its own run, if it has one."""
     ways = [[job.name, need] for need in job.stoker.needs]
     seen = set()
     while ways:
         way = ways.pop()
-        row = newest(store, way[-1])
+        row = newest(store, way[-1], besides)
         if row is None or row["run_id"] in seen or row["state"] in ENDED:
             continue
         seen.add(row["run_id"])

@@ -45,6 +45,7 @@ class Event(StrEnum):
     CANCEL = "cancel"  # asked by a person
     RESUME = "resume"  # asked by a person, or the condition of the hold ended
     RETRY = "retry"  # asked by a person
+    EDIT = "edit"  # asked by a person: the configuration of the next attempt changes
     WAKE = "wake"  # the wait is over
     SUCCEEDED = "succeeded"  # the attempt ended and the evidence of success is there
     AGAIN = "again"  # the attempt ended; the plan is another one at once
@@ -84,8 +85,9 @@ _LIVE = frozenset({State.STARTING, State.RUNNING, State.STALLED})
 
 _ENDING = (Effect.RECORD, Effect.NOTIFY)
 
-# (states) x event -> step. Every pair that is not here is refused with a sentence (test_states walks all of them).
-_ROWS: tuple[tuple[frozenset[State], Event, Step], ...] = (
+# (states) x event -> step; None: the state stays. Every pair that is not here is refused with a sentence (test_states
+# walks all of them).
+_ROWS: tuple[tuple[frozenset[State], Event, Step | None], ...] = (
     (frozenset({State.QUEUED}), Event.BLOCK, Step(State.BLOCKED)),
     (frozenset({State.BLOCKED}), Event.UNBLOCK, Step(State.QUEUED)),
     (frozenset({State.QUEUED}), Event.PICK, Step(State.STARTING, (Effect.LAUNCH,))),
@@ -98,6 +100,8 @@ _ROWS: tuple[tuple[frozenset[State], Event, Step], ...] = (
     (_LIVE | {State.STOPPING}, Event.CANCEL, Step(State.STOPPING, (Effect.TERMINATE,))),
     (frozenset({State.HELD}), Event.RESUME, Step(State.QUEUED)),
     (frozenset({State.FAILED, State.CANCELLED}), Event.RETRY, Step(State.QUEUED, (Effect.CLEAR_BUDGETS,))),
+    (_IDLE | {State.HELD, State.FAILED, State.CANCELLED}, Event.EDIT, None),
+    (frozenset({State.COMPLETED}), Event.EDIT, Step(State.QUEUED)),  # more iterations
     (frozenset({State.WAITING}), Event.WAKE, Step(State.QUEUED)),
     (ACTIVE, Event.SUCCEEDED, Step(State.COMPLETED, _ENDING)),
     (ACTIVE, Event.AGAIN, Step(State.QUEUED)),
@@ -109,7 +113,7 @@ _ROWS: tuple[tuple[frozenset[State], Event, Step], ...] = (
 )
 
 TRANSITIONS: dict[tuple[State, Event], Step] = {
-    (state, event): step for states, event, step in _ROWS for state in states
+    (state, event): step or Step(state) for states, event, step in _ROWS for state in states
 }
 
 

@@ -8,6 +8,7 @@ from stoker.supervisor.cli.check import check
 from stoker.supervisor.cli.demo import demo
 from stoker.supervisor.cli.diagnose import diagnose
 from stoker.supervisor.cli.doctor import doctor
+from stoker.supervisor.cli.edit import edit
 from stoker.supervisor.cli.explain import explain
 from stoker.supervisor.cli.install import install
 from stoker.supervisor.cli.logs import logs
@@ -24,7 +25,7 @@ from stoker.supervisor.cli.verify import verify
 
 PANELS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Jobs": (submit, check, status, runs, show, explain, logs),
-    "Acting on a run": (pause, resume, release, cancel, retry),
+    "Acting on a run": (pause, resume, release, cancel, retry, edit),
     "Files": (diagnose, verify),
     "The daemon and this machine": (run, install, uninstall, doctor, demo),
 }

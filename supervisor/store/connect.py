@@ -25,6 +25,7 @@ def connect(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA fullfsync=1")
     db.execute("PRAGMA checkpoint_fullfsync=1")
     db.execute("PRAGMA foreign_keys=1")
+    db.execute("PRAGMA secure_delete=1")  # secrets in an answered command are overwritten, not only forgotten
     db.executescript(files("stoker.supervisor.store").joinpath("schema.sql").read_text(encoding="utf-8"))
     db.execute("INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (SCHEMA_VERSION,))
     path.chmod(0o600)

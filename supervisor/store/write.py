@@ -103,15 +103,32 @@ class Store:
         """Return the attempts of a run, oldest first."""
         return self.db.execute("SELECT * FROM attempts WHERE run_id = ? ORDER BY n", (run_id,)).fetchall()
 
+    def recent_attempts(self, most: int) -> list[sqlite3.Row]:
+        """Return the newest ended attempts of all runs: from_iteration, to_iteration, train_s, diagnosis."""
+        return self.db.execute(
+            "SELECT from_iteration, to_iteration, train_s, diagnosis FROM attempts NATURAL JOIN "
+            "(SELECT run_id, n FROM attempts WHERE ended_at IS NOT NULL ORDER BY started_at DESC LIMIT ?)",
+            (most,),
+        ).fetchall()
+
+    def holds_since_start(self, run_id: str) -> int:
+        """Return how often a run was held since an attempt of it was started."""
+        (count,) = self.db.execute(
+            "SELECT count(*) FROM events WHERE run_id = :run AND kind = 'hold' AND id > "
+            "coalesce((SELECT max(id) FROM events WHERE run_id = :run AND kind = 'pick'), 0)",
+            {"run": run_id},
+        ).fetchone()
+        return int(count)
+
     def open_commands(self) -> list[sqlite3.Row]:
         """Return the commands that have no answer yet, oldest first."""
         return self.db.execute("SELECT * FROM commands WHERE answer IS NULL ORDER BY id").fetchall()
 
-    def answer(self, command_id: int, answer: Mapping[str, Any]) -> None:
-        """Record the answer of a command; to be called inside a transaction."""
+    def answer(self, command_id: int, answer: Mapping[str, Any], *, asked: Mapping[str, Any] | None = None) -> None:
+        """Record the answer of a command; to be called inside a transaction. `asked` is kept in place of the payload."""
         self.db.execute(
-            "UPDATE commands SET answer = ?, answered_at = ? WHERE id = ?",
-            (json.dumps(answer, default=str), self._clock.wall(), command_id),
+            "UPDATE commands SET answer = ?, answered_at = ?, payload = coalesce(?, payload) WHERE id = ?",
+            (json.dumps(answer, default=str), self._clock.wall(), json.dumps(asked) if asked else None, command_id),
         )
 
 

@@ -16,7 +16,7 @@ SHIM_POINTS = [point for point in list_points() if point.startswith("shim.")]
 DAEMON_POINTS = [
     point
     for point in list_points()
-    if point.startswith("daemon.") and point not in {"daemon.claim.aside", "daemon.command.done"}
+    if point.startswith("daemon.") and point not in {"daemon.claim.aside", "daemon.command.done", "daemon.edit.written"}
 ]
 
 

@@ -26,8 +26,8 @@ def test_only_a_picked_run_is_ever_launched_and_only_a_person_leaves_an_ended_st
         except NotPossibleError:
             continue
         assert (Effect.LAUNCH in step.effects) == (event is Event.PICK)
-        if state in ENDED:
-            assert event is Event.RETRY
+        if state in ENDED and step.state is not state:
+            assert event in {Event.RETRY, Event.EDIT}
         state = step.state
 
 
@@ -49,3 +49,13 @@ def test_a_trainer_may_live_only_in_active_states():
             assert event in {
                 Event.SUCCEEDED, Event.AGAIN, Event.DELAY, Event.HOLD, Event.FAIL, Event.PAUSED, Event.DROPPED,
             }  # fmt: skip
+
+
+def test_an_edit_needs_a_run_without_a_trainer_and_moves_only_a_completed_one():
+    for state in State:
+        if state in ACTIVE:
+            assert (state, Event.EDIT) not in TRANSITIONS
+            continue
+        step = advance(state, Event.EDIT)
+        assert step.state is (State.QUEUED if state is State.COMPLETED else state)
+        assert step.effects == ()
