@@ -159,6 +159,8 @@ class TrainingLoop:
         """What follows an iteration: saves, checkpoints, sign of life, drills, and the question whether to go on."""
         if iteration % self._args.steps_per_save == 0:
             self._save_numbered(iteration)
+        if self._cadence.cost is None and self._progress.step:
+            self._cadence.expect(self._state_bytes())
         if self._cadence.is_due(iteration) or iteration == self._args.iters:
             self._checkpoint()
         self._writer.poll()
@@ -292,6 +294,11 @@ class TrainingLoop:
             self._settle()
         except (Fault, OSError) as error:
             self._run.warn(f"the checkpoint that was being written is lost: {error}")
+
+    def _state_bytes(self) -> int:
+        """Size of a checkpoint; the optimizer has its state after its first step."""
+        arrays = [*self._parameters().values(), *dict(tree_flatten(self._optimizer.state)).values()]
+        return sum(array.nbytes for array in arrays)
 
     def _parameters(self) -> dict[str, mx.array]:
         return dict(tree_flatten(self._model.trainable_parameters()))
