@@ -1,11 +1,12 @@
 """What an attempt left behind when it ended: exit status, progress, metrics, and whether it succeeded."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stoker.recovery.checkpoint.origin import Origin
+from stoker.recovery.checkpoint.verify import verify
 from stoker.supervisor.files import read_json, read_lines
 from stoker.supervisor.paths import AttemptPaths
 
@@ -79,13 +80,14 @@ class Success:
     final: Mapping[str, Any] | None = None
 
 
-def judge(ending: Ending, evidence: tuple[str, ...], iters: int | None) -> Success:
+def judge(ending: Ending, evidence: tuple[str, ...], iters: int | None, origin: Origin | None = None) -> Success:
     """Hold an ending against the evidence that its trainer's row demands.
 
     Args:
         ending: what the attempt left behind.
         evidence: names from the trainer's row: `exit_zero`, `last_iteration`, `adapter_verified`, `finite`, `changed`.
         iters: the iterations asked for.
+        origin: the configuration and the base model that the final adapter must fit; None = as the files beside it say.
     """
     missing: list[str] = []
     final = ending.last("final")
@@ -94,7 +96,7 @@ def judge(ending: Ending, evidence: tuple[str, ...], iters: int | None) -> Succe
     if "last_iteration" in evidence and (final is None or final.get("iteration") != iters):
         missing.append(f"iteration {iters} was not reported as the last one")
     if final is not None:
-        if "adapter_verified" in evidence and (problem := _adapter_problem(final)):
+        if "adapter_verified" in evidence and (problem := _adapter_problem(final, origin)):
             missing.append(problem)
         if "finite" in evidence and not final.get("finite"):
             missing.append("the final weights are not finite")
@@ -106,13 +108,12 @@ def judge(ending: Ending, evidence: tuple[str, ...], iters: int | None) -> Succe
     return Success(reached=not missing, missing=tuple(missing), final=result)
 
 
-def _adapter_problem(final: Mapping[str, Any]) -> str | None:
+def _adapter_problem(final: Mapping[str, Any], origin: Origin | None) -> str | None:
     path = Path(str(final.get("adapter")))
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        return f"the final adapter cannot be read: {error}"
-    if digest != final.get("sha256"):
-        return f"{path} is not what the trainer wrote (sha256 {digest[:12]}, expected {str(final.get('sha256'))[:12]})"
-    return None
+    verdict = verify(path, finite=False, origin=origin)  # the trainer has looked at the values that this hash is of
+    if verdict.sha256 is None:
+        return f"the final adapter {path} cannot be read: {verdict.problems[0]}"
+    wrote = str(final.get("sha256"))
+    if verdict.sha256 != wrote:
+        return f"{path} is not what the trainer wrote (sha256 {verdict.sha256[:12]}, expected {wrote[:12]})"
+    return f"the final adapter is not good: {path.parent / verdict.problems[0]}" if verdict.problems else None

@@ -6,7 +6,8 @@ the header or in the size: the offsets must cover the rest of the file, without 
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 # Bytes per element. mlx writes the upper part; the rest may come from other tools.
@@ -15,6 +16,8 @@ DTYPE_BYTES = {
     "F16": 2, "BF16": 2, "F32": 4, "F64": 8, "C64": 8,
     "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
 }  # fmt: skip
+
+FLOATS = frozenset({"F16", "BF16", "F32", "F64"})  # what a trained parameter may be
 
 # The format's own limit; a larger number is garbage read as a length.
 MAX_HEADER_BYTES = 100_000_000
@@ -30,13 +33,21 @@ class Tensor:
     begin: int
     end: int
 
+    @property
+    def elements(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the header says: the tensors in file order, and everything that contradicts the file."""
+    """What the header says: the tensors in file order, everything that contradicts the file, and free words of the
+    writer (mlx says format: mlx).
+    """
 
     tensors: tuple[Tensor, ...]
     problems: tuple[str, ...]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_layout(file: BinaryIO, size: int) -> Layout:
@@ -78,7 +89,8 @@ def _layout(header: dict[str, Any], *, start: int, size: int) -> Layout:
         problems.append("the file holds no tensors")
     if not problems:
         problems.extend(_gaps(tensors, start, size))
-    return Layout(tuple(tensors), tuple(problems))
+    metadata = header.get("__metadata__")
+    return Layout(tuple(tensors), tuple(problems), metadata if isinstance(metadata, dict) else {})
 
 
 def _is_count(value: Any) -> bool:

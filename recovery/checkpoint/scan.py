@@ -1,23 +1,19 @@
 """One pass over a safetensors file: its sha256, values that are not finite, tensors that never vary.
 
 Hash and values share each block while it is in the processor's cache, so the pass runs at about the speed of the hash.
-numpy is imported inside the functions: the daemon does not need it otherwise.
+numpy is imported inside a function: the daemon does not need it otherwise.
 """
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BufferedReader
-from typing import TYPE_CHECKING, Any
 
 from stoker.recovery.checkpoint.safetensors import Tensor
 
-if TYPE_CHECKING:
-    import numpy as np
-
-# Read in large pieces, looked at in pieces that fit the second-level cache.
-READ_BYTES = 8 << 20
-LOOK_BYTES = 1 << 20
+# Small enough that a block is still in the second-level cache (1 MiB and more) when it is hashed and looked at, and that
+# a piece of it and numpy's copy fit there together. On one core of an EPYC: 1.4 GB/s, and 0.9 with eight times as much.
+READ_BYTES = 512 << 10
+LOOK_BYTES = 256 << 10
 
 # dtype -> (unsigned integer type of the same width, mask of the exponent). All exponent bits set = inf or nan.
 EXPONENT = {
@@ -60,8 +56,11 @@ def hash_file(file: BufferedReader) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def scan(file: BufferedReader, tensors: tuple[Tensor, ...]) -> FileScan:
-    """Read `file` once from its first byte; `tensors` in file order, contiguous."""
+def scan(file: BufferedReader, tensors: tuple[Tensor, ...], *, finite: bool = True) -> FileScan:
+    """Read `file` once from its first byte; `tensors` in file order, contiguous.
+
+    `finite=False` does not look for nan and inf: then numpy is not needed.
+    """
     digest = hashlib.sha256()
     scans = [TensorScan(tensor) for tensor in tensors if tensor.end > tensor.begin]
     block = bytearray(READ_BYTES + 16)
@@ -76,48 +75,71 @@ def scan(file: BufferedReader, tensors: tuple[Tensor, ...]) -> FileScan:
         digest.update(memoryview(block)[kept : kept + got])
         held = kept + got
         while current < len(scans) and scans[current].tensor.end <= position + held:
-            _look(scans[current], block, position, held)
+            _look(scans[current], block, position, held, finite=finite)
             current += 1
         used = held
         if current < len(scans) and scans[current].tensor.begin < position + held:
-            used = _look(scans[current], block, position, held)
+            used = _look(scans[current], block, position, held, finite=finite)
         kept = held - used
         block[:kept] = block[used:held]
         position += used
     return FileScan(digest.hexdigest(), scans)
 
 
-def _look(seen: TensorScan, block: bytearray, position: int, held: int) -> int:
+def look_at(file: BufferedReader, tensor: Tensor) -> TensorScan:
+    """Whether one tensor of a file varies; read only as far as it takes to know. Values are not tested for being finite."""
+    seen = TensorScan(tensor)
+    width, _ = _form(tensor)
+    file.seek(tensor.begin)
+    left = tensor.end - tensor.begin
+    while left and seen.constant:
+        piece = file.read(min(left, LOOK_BYTES - LOOK_BYTES % width))
+        if not piece:
+            break
+        left -= len(piece)
+        _vary(seen, piece)
+    return seen
+
+
+def _form(tensor: Tensor) -> tuple[int, int]:
+    """Bytes of a number, and the mask of its exponent: 0 for integers, which are looked at byte by byte."""
+    unit, mask = EXPONENT.get(tensor.dtype, ("<u1", 0))
+    return int(unit[-1]), mask
+
+
+def _look(seen: TensorScan, block: bytearray, position: int, held: int, *, finite: bool) -> int:
     """Look at the tensor's bytes in block[:held], which starts at `position`; return how many bytes are used up."""
-    unit, mask = EXPONENT.get(seen.tensor.dtype, ("<u1", 0))
-    width = int(unit[-1])
+    width, mask = _form(seen.tensor)
     start = max(seen.tensor.begin - position, 0)
     stop = min(seen.tensor.end - position, held)
     stop -= (stop - start) % width
-    for piece in _pieces(block, start, stop, unit):
-        _note(seen, piece, mask)
+    for low in range(start, stop, LOOK_BYTES):
+        high = min(low + LOOK_BYTES, stop)
+        if seen.constant:
+            _vary(seen, bytes(block[low:high]))
+        if finite and mask:
+            seen.non_finite += _non_finite(block, low, (high - low) // width, EXPONENT[seen.tensor.dtype])
     return stop
 
 
-def _pieces(block: bytearray, start: int, stop: int, unit: str) -> Iterator[Any]:
+def _non_finite(block: bytearray, offset: int, count: int, form: tuple[str, int]) -> int:
+    """How many of the numbers are nan or inf."""
     import numpy as np
 
-    for low in range(start, stop, LOOK_BYTES):
-        high = min(low + LOOK_BYTES, stop)
-        yield np.frombuffer(block, dtype=np.dtype(unit), count=(high - low) // int(unit[-1]), offset=low)
+    piece = np.frombuffer(block, dtype=np.dtype(form[0]), count=count, offset=offset)
+    exponents = piece & piece.dtype.type(form[1])
+    return int((exponents == form[1]).sum()) if exponents.max() == form[1] else 0
 
 
-def _note(seen: TensorScan, piece: "np.ndarray[Any, Any]", mask: int) -> None:
-    if mask:
-        exponents = piece & piece.dtype.type(mask)
-        if exponents.max() == mask:
-            seen.non_finite += int((exponents == mask).sum())
-    if not seen.constant:
-        return
-    if not seen.first:
-        seen.first = piece[:1].tobytes()
-    first = piece.dtype.type(int.from_bytes(seen.first, "little"))
-    # The sign bit is left out of the test for zero: -0.0 is zero, too.
-    sign = piece.dtype.type((1 << (8 * piece.dtype.itemsize - 1)) - 1 if mask else (1 << 8 * piece.dtype.itemsize) - 1)
-    seen.zero = seen.zero and not bool((piece & sign).any())
-    seen.constant = seen.zero or bool((piece == first).all())
+def _vary(seen: TensorScan, piece: bytes) -> None:
+    width, mask = _form(seen.tensor)
+    seen.first = seen.first or piece[:width]
+    seen.zero = seen.zero and _zero(piece, width, signed=bool(mask))
+    seen.constant = seen.zero or piece == seen.first * (len(piece) // width)
+
+
+def _zero(piece: bytes, width: int, *, signed: bool) -> bool:
+    """Whether every number is zero; -0.0 is, too: of little-endian floats only the sign bit of the last byte may be set."""
+    if not signed:
+        return not piece.strip(b"\0")
+    return not piece.translate(None, b"\0\x80") and piece.count(0x80) == piece[width - 1 :: width].count(0x80)

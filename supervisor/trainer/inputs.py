@@ -4,15 +4,14 @@ Resume is exact only when all of them are unchanged, so the first load writes th
 before anything heavy is loaded. Standard library only.
 """
 
-import hashlib
 import json
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stoker.recovery.checkpoint.manifest import sha256_of
+from stoker.recovery.checkpoint.reference import model_fingerprint
 from stoker.supervisor.failpoints import hit
 from stoker.supervisor.trainer.durable import replace_atomically
 from stoker.supervisor.trainer.outcomes import Fault
@@ -53,19 +52,6 @@ def _changed(kind: str, before: Mapping[str, str], now: Mapping[str, str], *, sh
         for name in names
         if before.get(name) != now.get(name)
     ]
-
-
-def model_fingerprint(folder: Path) -> str:
-    """sha256 over config.json and, for each weights file, its header and size: seconds for any model, and blind only
-    to edited values.
-    """
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            prefix = file.read(8)
-            length = struct.unpack("<Q", prefix)[0] if len(prefix) == len(struct.pack("<Q", 0)) else 0
-            digest.update(f"{path.name} {path.stat().st_size} ".encode() + prefix + file.read(min(length, 1 << 28)))
-    return digest.hexdigest()
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
