@@ -1,7 +1,8 @@
 """The ledger: what was tried since the last progress. Computed from the history, never stored, so it cannot drift.
 
 Progress is a newer good checkpoint than any before. A checkpoint at or above the onset of a fault is not good, so an
-attempt counts only up to the iteration before its onset.
+attempt counts only up to the iteration before its onset. And an attempt that ended at the very iteration, and for the very
+cause, for which an earlier one did has not got past it, however close to it its checkpoints came.
 """
 
 from collections import Counter
@@ -44,9 +45,11 @@ def tally(history: Sequence[PastAttempt], policies: Policies) -> Tally:
     progressed = False
     for index, attempt in enumerate(history):
         reached = good_until(attempt)
-        progressed = reached > best
+        again = any(_same_end(attempt, before) for before in history[mark:index])
+        progressed = reached > best and not again
+        best = max(best, reached)
         if progressed:
-            best, mark = reached, index
+            mark = index
     since = tuple(earlier[mark:])
     counted = [attempt.plan for attempt in since if attempt.counted and attempt.plan is not None]
     return Tally(
@@ -68,6 +71,11 @@ def good_until(attempt: PastAttempt) -> int:
     if attempt.onset is None:
         return attempt.best_checkpoint
     return max(0, min(attempt.best_checkpoint, attempt.onset - 1))
+
+
+def _same_end(one: PastAttempt, other: PastAttempt) -> bool:
+    ends = [attempt.last_iteration if attempt.onset is None else attempt.onset for attempt in (one, other)]
+    return one.cause == other.cause and ends[0] == ends[1]
 
 
 def completed_none(attempt: PastAttempt) -> bool:

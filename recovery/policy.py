@@ -163,7 +163,7 @@ class Given(_Data):
 
     Attributes:
         past: rungs of this row that were taken before, oldest first, without progress.
-        earlier_at: the iterations at which those attempts ended; left out = where this one did.
+        earlier_at: the iterations at which those attempts ended; left out = where this one did, with `progress` one before.
         progress: this attempt committed a newer good checkpoint than any before.
     """
 

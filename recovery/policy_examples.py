@@ -44,13 +44,13 @@ def situation_of(given: Given, row: Row, policies: Policies) -> Situation:
         name = f"{row.name}/{rung_id}"
         rung = policies.rung(name)
         counted = rung is not None and rung.counted
-        ended = given.earlier_at[index] if index < len(given.earlier_at) else given.last_iteration
+        passed = int(given.progress)  # progress is to get past where an earlier attempt ended
+        ended = given.earlier_at[index] if index < len(given.earlier_at) else given.last_iteration - passed
+        onset = None if given.onset is None else given.onset - passed
         # The first attempt left a checkpoint, so that the later ones can be without progress.
         best = 1 if index == 0 else None
         earlier.append(
-            PastAttempt(
-                index + 1, cause, given.fingerprint, given.from_iteration, ended, best, name, counted, given.onset
-            )
+            PastAttempt(index + 1, cause, given.fingerprint, given.from_iteration, ended, best, name, counted, onset)
         )
     n = len(earlier) + 1
     best = 2 if given.progress else None

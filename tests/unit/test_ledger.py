@@ -1,5 +1,7 @@
 """The ledger counts what was tried since the last progress."""
 
+from dataclasses import replace
+
 from stoker.recovery.ledger import completed_none, good_until, tally
 from stoker.recovery.policy import load_policies
 from stoker.recovery.situation import PastAttempt
@@ -48,6 +50,20 @@ def test_a_checkpoint_as_far_as_the_best_is_no_progress():
     """After a rewind the same iterations are walked again: that is not progress."""
     seen = tally(history((0, 61, 60, "nan_loss/replay"), (40, 61, 60, None)), POLICIES)
     assert not seen.progressed
+
+
+def test_a_checkpoint_closer_to_the_same_fault_is_no_progress():
+    """Checkpoints by the clock fall elsewhere in each attempt: 32, 44, 46, and at 47 it is nan again."""
+    rows = [(0, 46, 32, "nan_loss/replay"), (32, 46, 44, None)]
+    seen = tally([replace(row, cause="nan_loss", onset=47) for row in history(*rows)], POLICIES)
+    assert (seen.progressed, seen.best, dict(seen.rungs)) == (False, 44, {"nan_loss/replay": 1})
+
+
+def test_past_the_fault_or_for_another_cause_it_is_progress():
+    first, second = history((0, 46, 32, "killed/resume"), (32, 46, 44, None))
+    assert not tally([first, second], POLICIES).progressed
+    assert tally([first, replace(second, last_iteration=47)], POLICIES).progressed
+    assert tally([first, replace(second, cause="oom")], POLICIES).progressed
 
 
 def test_uncounted_plans_use_their_rung_but_no_ceiling():
