@@ -24,10 +24,11 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -m "not exact and not chaos and not benchmark"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not exact and not chaos and not benchmark"
 
+# $STOKER_EXACT_KILLS (200) and $STOKER_EXACT_SEED choose the random part; environments with other mlx-lm are kept in .cache/envs.
 exact: setup
-	$(BIN)/python -m pytest -m exact -s
+	$(BIN)/python -m pytest -m exact -s --durations=20
 
 chaos: setup
 	$(BIN)/python -m pytest -m chaos -s

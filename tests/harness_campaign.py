@@ -9,30 +9,10 @@ from dataclasses import dataclass
 
 from harness_trainer import Attempt, TrainerRun, cold_cache, end_group
 
+from stoker.supervisor.failpoints import list_points
+
 KILLED = -9
-WRITER_POINTS = (
-    "checkpoint.begin",
-    "checkpoint.weights.before",
-    "checkpoint.weights.write",
-    "checkpoint.weights.fsync",
-    "checkpoint.weights.after",
-    "checkpoint.optimizer.before",
-    "checkpoint.optimizer.write",
-    "checkpoint.optimizer.fsync",
-    "checkpoint.optimizer.after",
-    "checkpoint.state.before",
-    "checkpoint.state.fsync",
-    "checkpoint.state.after",
-    "checkpoint.manifest.before",
-    "checkpoint.manifest.fsync",
-    "checkpoint.manifest.after",
-    "checkpoint.folder.fsync",
-    "checkpoint.rename.before",
-    "checkpoint.rename.after",
-    "checkpoint.parent.fsync.after",
-    "checkpoint.prune.before",
-    "checkpoint.prune.after",
-)
+WRITER_POINTS = tuple(point for point in list_points() if point.startswith("checkpoint."))
 ANYWHERE_POINTS = ("trainer.iteration.end", "adapter.save.before", "adapter.rename.before", "adapter.rename.after")
 
 
@@ -48,11 +28,13 @@ class Kill:
 
     @property
     def line(self) -> str:
-        return f"{self.kind:<10} {self.where:<34} {self.phase:<10} {self.iteration:>4}   {self.newest}"
+        return f"{self.kind:<10} {self.where:<38} {self.phase:<10} {self.iteration:>4}   {self.newest}"
 
 
 class Campaign:
-    """Kills one run again and again. Each kind of kill is a method of its name."""
+    """Kills one run again and again. A kind of kill is the name of a method, or a failpoint such as
+    "checkpoint.rename.before:kill@2".
+    """
 
     def __init__(self, run: TrainerRun, seed: int) -> None:
         self.run = run
@@ -62,14 +44,20 @@ class Campaign:
     def carry_out(self, kinds: list[str]) -> None:
         """All the kills in this order; each must have fallen where it was meant to."""
         for kind in kinds:
-            strike: Callable[[], tuple[str, Attempt]] = getattr(self, kind)
-            where, attempt = strike()
+            where, attempt = self._strike(kind)
             beat = attempt.heartbeat()
             code = attempt.process.returncode
             assert code == KILLED, f"{kind} at {where}: exit {code}, {beat}\n{attempt.log[-3000:]}"
             newest = self.run.checkpoints[0].name if self.run.checkpoints else "-"
-            self.kills.append(Kill(kind, where, beat["phase"], beat["iteration"], newest))
+            name = "labelled" if ":" in kind else kind
+            self.kills.append(Kill(name, where, beat["phase"], beat["iteration"], newest))
             self.run.check_whole()
+
+    def _strike(self, kind: str) -> tuple[str, Attempt]:
+        if ":" in kind:
+            return kind, self._suicide(kind)
+        method: Callable[[], tuple[str, Attempt]] = getattr(self, kind)
+        return method()
 
     def early(self) -> tuple[str, Attempt]:
         """Before the first checkpoint: while loading, or after a few iterations."""
@@ -116,7 +104,8 @@ class Campaign:
         attempt = self.run.launch()
         attempt.wait_until(lambda beat: beat["phase"] not in {"start", "load"} and beat["iteration"] >= after)
         time.sleep(delay)
-        end_group(attempt)
+        attempt.process.kill()  # not its compilers: they may be at work on a kernel of the shared cache
+        attempt.wait()
         return f"{delay:.3f} s after iteration {after}", attempt
 
     def later(self) -> tuple[str, Attempt]:
@@ -134,5 +123,5 @@ class Campaign:
 
     def table(self, title: str) -> str:
         """What was done, for people."""
-        head = f"{title}\n  {'kind':<10} {'where':<34} {'phase':<10} {'iter':>4}   newest checkpoint afterwards"
+        head = f"{title}\n  {'kind':<10} {'where':<38} {'phase':<10} {'iter':>4}   newest checkpoint afterwards"
         return "\n".join([head, *(f"  {kill.line}" for kill in self.kills)])

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from harness_machine import verdicts
 
 from stoker.recovery.checkpoint.manifest import MANIFEST, parse_name, read, sha256_of, size_problems
+from stoker.recovery.checkpoint.verify import verify
 from stoker.supervisor.demo.tiny import Tiny, make_tiny
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -112,11 +114,17 @@ class Attempt:
             return {"phase": "start", "iteration": 0}
 
     def wait(self, timeout: float = PATIENCE) -> int:
+        """The exit status, once its compilers have ended too: a trainer killed beside one leaves it at work on a kernel."""
         try:
-            return self.process.wait(timeout)
+            code = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise AssertionError(f"still at {self.heartbeat()} after {timeout} s\n{self.log[-3000:]}") from None
+        with contextlib.suppress(ProcessLookupError):
+            while True:
+                os.killpg(self.process.pid, 0)
+                time.sleep(0.01)
+        return code
 
     def wait_until(self, seen: Callable[[dict[str, Any]], bool], timeout: float = PATIENCE) -> bool:
         """Whether the heartbeat came to say it before the process ended."""
@@ -143,6 +151,7 @@ class TrainerRun:
     keep: int = 3
     python: str = sys.executable
     main: Path = MAIN
+    env: Mapping[str, str] = field(default_factory=dict)
     attempts: int = 0
 
     @property
@@ -175,6 +184,7 @@ class TrainerRun:
             "keep": self.keep,
             "micro_batch": None,
             "learning_rate": [],
+            "exactness": verdicts(self.python),
             "accept_changed": False,
             "test": False,
             "drill": [],
@@ -185,7 +195,7 @@ class TrainerRun:
         with (attempt / "train.log").open("wb") as log:
             process = subprocess.Popen(
                 command,
-                env=environment(jit, STOKER_FAILPOINTS=failpoints),
+                env=environment(jit, STOKER_FAILPOINTS=failpoints, **self.env),
                 cwd=attempt,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -210,6 +220,7 @@ class TrainerRun:
             assert not size_problems(checkpoint, manifest)
             for name, facts in manifest.files.items():
                 assert sha256_of(checkpoint / name) == facts.sha256, f"{checkpoint.name}/{name}"
+            assert not verify(checkpoint).problems
         for adapter in self.adapter.glob("*adapters.safetensors"):
             data = adapter.read_bytes()
             length = int.from_bytes(data[:8], "little")

@@ -47,6 +47,7 @@ def make_tiny(
     seed: int = 0,
     tied: bool = True,
     style: str = "text",
+    valid: bool = True,
 ) -> Tiny:
     """Write `model/` and `data/` below `directory`.
 
@@ -60,12 +61,16 @@ def make_tiny(
         examples: lines in train.jsonl; valid.jsonl and test.jsonl get a quarter of that, 8 at least.
         seed: everything random follows from it.
         tied: whether input and output embeddings are one matrix.
-        style: of the lines: "text" ({"text"}) or "prompt" ({"prompt", "completion"}).
+        style: of the lines: "text" ({"text"}), "prompt" ({"prompt", "completion"}) or "chat" ({"messages"}, one to
+            three turns, some after a system message).
+        valid: whether there is a valid.jsonl; the other files are the same without it.
     """
     tiny = Tiny(directory / "model", directory / "data")
     tiny.model.mkdir(parents=True, exist_ok=True)
     tiny.data.mkdir(parents=True, exist_ok=True)
     _write_data(tiny.data, examples=examples, seed=seed, style=style)
+    if not valid:
+        (tiny.data / "valid.jsonl").unlink()
     _write_tokenizer(tiny.model, vocab=vocab)
     config = _model_config(hidden=hidden, layers=layers, heads=heads, vocab=vocab, dtype=dtype, tied=tied)
     (tiny.model / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
@@ -83,9 +88,21 @@ def _write_data(folder: Path, *, examples: int, seed: int, style: str) -> None:
     for split, count in (("train", examples), ("valid", max(8, examples // 4)), ("test", max(8, examples // 4))):
         with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as file:
             for _ in range(count):
-                text = _sentences(source, source.randint(1, 4))
-                line = {"text": text} if style == "text" else {"prompt": text, "completion": _sentences(source, 1)}
-                file.write(json.dumps(line) + "\n")
+                file.write(json.dumps(_line(source, style)) + "\n")
+
+
+def _line(source: random.Random, style: str) -> dict[str, Any]:
+    if style == "chat":
+        return {"messages": _conversation(source)}
+    text = _sentences(source, source.randint(1, 4))
+    return {"text": text} if style == "text" else {"prompt": text, "completion": _sentences(source, 1)}
+
+
+def _conversation(source: random.Random) -> list[dict[str, str]]:
+    """Ends with the assistant, as mlx-lm's prompt masking wants it."""
+    begin = ["system"] * source.randint(0, 1)
+    roles = [*begin, *("user", "assistant") * source.randint(1, 3)]
+    return [{"role": role, "content": _sentences(source, 1)} for role in roles]
 
 
 def _write_tokenizer(folder: Path, *, vocab: int) -> None:
