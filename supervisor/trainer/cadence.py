@@ -17,7 +17,7 @@ from typing import Any
 from stoker.supervisor.trainer.launch import Rhythm
 
 _SHARE = 0.01  # of the time, for checkpoints
-_ADVANCE_S = 0.5  # credit at the start: the checkpoints of a run of seconds
+_ADVANCE_S = 1.0  # credit at the start: the checkpoints of a run of seconds
 _ADVANCE_BYTES = 1_000_000_000
 _SMALL_S = 0.05  # what costs less need not wait for its own hundredfold, only for the account
 _ASSUMED_BYTES_PER_S = 5e9  # before anything was measured; half a billion parameters on an H100 took 0.6 s for 3.2 GB
@@ -110,7 +110,9 @@ class Cadence:
         return floor if floor.seconds > ceiling.seconds else ceiling
 
     def iterated(self, seconds: float, *, writing: bool) -> None:
-        """An iteration took so long; `writing` if a checkpoint was being written meanwhile."""
+        """An iteration took so long; `writing` if a checkpoint was being written meanwhile. Not to be told of iterations
+        that compile: they say nothing about the usual time, and nothing about what a write costs.
+        """
         if writing and self._slowed is not None:
             self._slowed.append(seconds)
         elif not writing:
@@ -121,12 +123,14 @@ class Cadence:
         self._since, self._last = self._clock(), iteration
         self.stall, self._slowed = stall, []
 
-    def committed(self, size: int) -> None:
-        """The write of `size` bytes has ended: now its cost is known."""
+    def committed(self, size: int, took: float) -> None:
+        """The write of `size` bytes has ended after `took` seconds: now its cost is known. A thread beside the training
+        cannot have held it up for longer than it ran.
+        """
         slowed = self._slowed or []
         usual = median(self._usual) if len(self._usual) >= _ENOUGH else None
         extra = max(0.0, sum(slowed) - len(slowed) * usual) if usual is not None else 0.0
-        seconds = self.stall + extra
+        seconds = self.stall + min(extra, took)
         before = self.cost.seconds if self.cost and not self._assumed else seconds
         self.cost = Cost((before + seconds) / 2, size)  # half the old value: one noisy measurement must not rule
         self._assumed = False

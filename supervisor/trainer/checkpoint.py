@@ -75,13 +75,13 @@ class Watcher:
         check: raises a Fault for a snapshot that must not be written.
         committed: a checkpoint is durable; called with the facts for its row in the metrics.
         bad: a checkpoint that was read back is not what was written; called with its name and the problems.
-        finished: called on the training thread with the bytes written, once the writer has ended.
+        finished: called on the training thread with bytes and seconds of the write, once the writer has ended.
     """
 
     check: Callable[[Snapshot], None]
     committed: Callable[..., None]
     bad: Callable[[str, list[str]], None]
-    finished: Callable[[int], None]
+    finished: Callable[[int, float], None]
 
 
 class CheckpointWriter:
@@ -98,6 +98,8 @@ class CheckpointWriter:
         self._thread: threading.Thread | None = None
         self._snapshot: Snapshot | None = None
         self._error: Exception | None = None
+        self._began = 0.0
+        self._took = 0.0  # seconds
         place.checkpoints.mkdir(parents=True, exist_ok=True)
         _empty(place.staging)
 
@@ -113,7 +115,7 @@ class CheckpointWriter:
     def begin(self, snapshot: Snapshot) -> None:
         """Start to commit a snapshot in the background; the one before must be settled."""
         assert self._thread is None
-        self._snapshot = snapshot
+        self._snapshot, self._began = snapshot, time.monotonic()
         self._thread = threading.Thread(target=self._run, name="checkpoint-writer", daemon=True)
         self._thread.start()
 
@@ -143,7 +145,7 @@ class CheckpointWriter:
             raise disk_full(what, error, needs=self._wanted(size))
         if error is not None:
             raise error
-        self._watcher.finished(size)
+        self._watcher.finished(size, self._took)
 
     def _run(self) -> None:
         assert self._snapshot is not None
@@ -152,6 +154,7 @@ class CheckpointWriter:
         except Exception as error:  # noqa: BLE001 - carried to the training thread, which raises it in poll()
             shutil.rmtree(self._place.staging / self._name(self._snapshot.iteration), ignore_errors=True)
             self._error = error
+        self._took = time.monotonic() - self._began
 
     def _commit(self, snapshot: Snapshot) -> None:
         self._watcher.check(snapshot)  # here and not before the snapshot was taken: training need not wait for it

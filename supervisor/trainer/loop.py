@@ -89,6 +89,7 @@ class TrainingLoop:
         self._mark = Mark.of(self._progress, self._stream, self._guard.last_finite)
         self._gradient: Any = None
         self._checked_step = -1
+        self._compiled = False  # in this iteration
 
     def train(self) -> None:
         """All iterations, then the final adapter."""
@@ -132,6 +133,7 @@ class TrainingLoop:
             began = time.perf_counter()
         self._drill.before_step(iteration, self._step.rows(batch[0]), self._model)
         update = iteration % args.grad_accumulation_steps == 0
+        self._compiled = False
         loss, tokens, self._gradient = self._step(batch, self._gradient, update)
         progress.losses += loss
         progress.tokens += tokens
@@ -140,7 +142,8 @@ class TrainingLoop:
         _clear_cache(args)
         seconds = time.perf_counter() - began
         progress.train_time += seconds
-        self._cadence.iterated(seconds, writing=self._writer.busy)
+        if not self._compiled:
+            self._cadence.iterated(seconds, writing=self._writer.busy)
         value = number(loss)
         self._guard.check_loss(
             iteration, value, lambda: count(tokens), self._stream.examples, self._run.where_examples_are
@@ -318,17 +321,19 @@ class TrainingLoop:
         self._beat("checkpoint")
 
     def _announce_compile(self) -> None:
+        self._compiled = True
         self._beat("compile")
         hit("trainer.compile.before")
 
-    def _note_cost(self, size: int) -> None:
+    def _note_cost(self, size: int, took: float) -> None:
         """What the checkpoint that has just ended has cost, and what follows from it for the next one."""
-        self._cadence.committed(size)
+        self._cadence.committed(size, took)
         cost, interval = self._cadence.cost, self._cadence.interval()
         self._run.metrics.write(
             "cadence",
             iteration=self._progress.iteration,
             stall_s=self._cadence.stall,
+            write_s=took,
             cost_s=cost.seconds if cost else None,
             bytes=size,
             next_s=interval.seconds,

@@ -74,7 +74,7 @@ def write_again(checkpoint, folder):
     taken = []
     for attempt in range(1, 4):
         origin = Origin("bench", attempt, 0, None, "full", "", {})
-        watcher = Watcher(lambda _: None, lambda **row: taken.append(row["seconds"]), lambda *_: None, lambda _: None)
+        watcher = Watcher(lambda _: None, lambda **row: taken.append(row["seconds"]), lambda *_: None, lambda *_: None)
         writer = CheckpointWriter(Place(folder / str(attempt), folder / "staging", 1, 0), origin, watcher)
         writer.begin(snapshot)
         writer.settle(lambda: None)

@@ -33,7 +33,7 @@ class Bench:
             check=lambda _: None,
             committed=lambda **row: self.told.append(row["name"]),
             bad=lambda name, problems: self.bad.append((name, problems)),
-            finished=self.sizes.append,
+            finished=lambda size, _: self.sizes.append(size),
         )
         origin = Origin("run", attempt, start, parent, "full", "", {})
         self.writer = CheckpointWriter(Place(self.folder, folder / "staging", keep, min_free), origin, watcher)

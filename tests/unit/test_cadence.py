@@ -31,14 +31,16 @@ def train(rhythm, iterations, seconds, *, stall=0.001, size=1000, writing=0, slo
         cadence.iterated(took, writing=left > 0)
         if cadence.is_due(iteration):
             if left:
-                cadence.committed(size)  # a person's interval does not wait for the writer: the loop does
+                cadence.committed(
+                    size, writing * seconds * slower
+                )  # a person's interval does not wait for the writer: the loop does
             due.append(iteration)
             clock.now += stall
             cadence.handed_over(iteration, stall)
             left = writing + 1
         left -= left > 0
         if not left and due and due[-1] + writing == iteration:
-            cadence.committed(size)
+            cadence.committed(size, writing * seconds * slower)
     return due, cadence
 
 
@@ -124,6 +126,18 @@ def test_one_per_cent_outranks_the_time_between_failures():
 def test_iterations_slowed_by_the_writer_are_part_of_the_cost():
     _, cadence = train(auto(iterations=50), 300, 1.0, stall=0.1, writing=10, slower=1.5)
     assert cadence.cost.seconds == pytest.approx(0.1 + 10 * 0.5, rel=0.25)
+
+
+def test_a_slow_iteration_beside_a_short_write_is_not_put_down_to_it():
+    """Something else held it up: the write ran for a hundredth of that time."""
+    clock = Clock()
+    cadence = Cadence(auto(), clock)
+    for _ in range(10):
+        cadence.iterated(0.01, writing=False)
+    cadence.handed_over(10, 0.002)
+    cadence.iterated(5.0, writing=True)
+    cadence.committed(1000, 0.05)
+    assert cadence.cost.seconds == pytest.approx(0.052)
 
 
 def test_auto_never_waits_for_a_write_under_way():
