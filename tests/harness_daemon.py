@@ -288,9 +288,9 @@ def most_at_once(lives: list[Life]) -> int:
 
 
 @contextlib.contextmanager
-def bench_in(folder: Path, **settings: Any) -> Iterator[Bench]:
-    """A bench that leaves no process behind and fails where a daemon logged an exception."""
-    bench = Bench(folder, **settings)
+def bench_in(folder: Path, make: Callable[..., Any] = Bench, **settings: Any) -> Iterator[Any]:
+    """A bench, or what else `make` makes, that leaves no process behind and fails where a daemon logged an exception."""
+    bench = make(folder, **settings)
     try:
         yield bench
         faults = bench.faults()

@@ -7,13 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
-from harness_daemon import Bench, alive, end
+from harness_daemon import Bench, alive, bench_in, end
 from harness_machine import verdicts
 from harness_trainer import WARM, environment
 
@@ -149,16 +149,9 @@ class Works(Bench):
         self.wait(lambda: not alive(processes.shim_pid) and not alive(processes.trainer_pid), "all are dead")
 
 
-@contextlib.contextmanager
-def works_in(folder: Path, **settings: Any) -> Iterator[Works]:
-    """A home with real daemons and real trainers; leaves no process behind; fails where a daemon logged an exception."""
-    made = Works(folder, **settings)
-    try:
-        yield made
-        faults = made.faults()
-    finally:
-        made.close()
-    assert not faults, json.dumps(faults, indent=1)
+def works_in(folder: Path, **settings: Any) -> contextlib.AbstractContextManager[Works]:
+    """A home with real daemons and real trainers; likewise."""
+    return bench_in(folder, Works, **settings)
 
 
 def stock(config: Path, folder: Path, *more: str, python: str = sys.executable) -> Path:

@@ -78,6 +78,11 @@ class Cadence:
             self.cost = Cost(size / _ASSUMED_BYTES_PER_S, size)
             self._assumed = True
 
+    @property
+    def measured(self) -> Cost | None:
+        """The cost as it was measured, for the attempts to come; None while it is only assumed."""
+        return None if self._assumed else self.cost
+
     def is_due(self, iteration: int) -> bool:
         """Whether to commit after this iteration.
 
@@ -131,7 +136,7 @@ class Cadence:
         usual = median(self._usual) if len(self._usual) >= _ENOUGH else None
         extra = max(0.0, sum(slowed) - len(slowed) * usual) if usual is not None else 0.0
         seconds = self.stall + min(extra, took)
-        before = self.cost.seconds if self.cost and not self._assumed else seconds
+        before = self.measured.seconds if self.measured else seconds
         self.cost = Cost((before + seconds) / 2, size)  # half the old value: one noisy measurement must not rule
         self._assumed = False
         self._spent_s += seconds
@@ -140,8 +145,8 @@ class Cadence:
 
     def _ceiling(self) -> Interval:
         ceilings = [Interval(self._rhythm.seconds or math.inf, "15 min")]
-        if self.cost is not None and not self._assumed and self._rhythm.mtbf_s:
-            young = math.sqrt(2 * self.cost.seconds * self._rhythm.mtbf_s)
+        if self.measured is not None and self._rhythm.mtbf_s:
+            young = math.sqrt(2 * self.measured.seconds * self._rhythm.mtbf_s)
             ceilings.append(Interval(young, "time between failures"))
         return min(ceilings, key=lambda row: row.seconds)
 

@@ -267,7 +267,7 @@ class TrainingLoop:
             weights=host_tensors(self._parameters()),
             optimizer=host_tensors(dict(tree_flatten(self._optimizer.state))),
             state=mark.document(self._start_digest, self._stream.per_epoch)
-            | {"cost": self._cadence.cost and self._cadence.cost.as_json(), "suspect": self._suspicion.onset},
+            | {"cost": self._cadence.measured and self._cadence.measured.as_json(), "suspect": self._suspicion.onset},
             train_loss=mark.last_finite.train_loss if mark.last_finite else None,
         )
         in_background = background and memory.has_room_for(snapshot.bytes)

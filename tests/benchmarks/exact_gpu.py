@@ -2,8 +2,7 @@
 
 On a machine with an NVIDIA GPU and mlx[cuda13] (or any mlx backend, given time): makes a random qwen3 in bfloat16, trains
 it in full with the stock command and with ours under three SIGKILLs, and compares the sha256 of the final weights. Then
-alternates undisturbed runs of both and compares the wall time between the same two reports, with `every: auto`: the first
-checkpoint, whose cost is not known yet, falls into the window.
+alternates undisturbed runs of both and compares the wall time between the same two reports, with `every: auto`.
 """
 
 import argparse

@@ -140,6 +140,15 @@ def test_a_slow_iteration_beside_a_short_write_is_not_put_down_to_it():
     assert cadence.cost.seconds == pytest.approx(0.052)
 
 
+def test_what_is_only_assumed_is_not_handed_on_as_measured():
+    cadence = Cadence(auto(), Clock())
+    cadence.expect(3 * GB)
+    assert (cadence.cost is not None, cadence.measured) == (True, None)
+    cadence.handed_over(10, 0.2)
+    cadence.committed(3 * GB, 6.0)
+    assert cadence.measured == Cost(0.2, 3 * GB)
+
+
 def test_auto_never_waits_for_a_write_under_way():
     due, _ = train(Rhythm(5, 900.0, auto=True), 100, 0.001, stall=0.0001, writing=40)
     assert all(later - earlier > 40 for earlier, later in itertools.pairwise(due))
